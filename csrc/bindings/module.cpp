@@ -1,0 +1,11 @@
+// The Python module: one registration function per bound class.
+#include <pybind11/pybind11.h>
+
+namespace seq2seq_ext {
+void bind_beam_search(pybind11::module_& m);
+}
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Stateful parts of seq2seq_ext";
+  seq2seq_ext::bind_beam_search(m);
+}

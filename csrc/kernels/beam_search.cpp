@@ -1,0 +1,1 @@
+#include "beam_search.h"

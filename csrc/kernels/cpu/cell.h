@@ -1,0 +1,28 @@
+// What a cell's equations see: vectors of neighbouring units of one row.
+#pragma once
+
+#include "simd.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+// A Cell has
+//   kGates, kSaved       gates; values a unit saves, the cell state last if it has one
+//   kHasCell             a cell state c beside h
+//   kReadsState          h_prev enters the epilogue itself, not only the product
+//   kSplit               x and h parts of some gate enter separately (GRU's n)
+//   gate_is_split(g)     which
+//   forward<T>(x, h, h_prev, c, saved) -> h    x = W_ih x + b, h = W_hh h + b, by gate
+//   backward(CellGradient&)
+template <class Cell, typename T>
+struct CellGradient {
+  Vec<T> saved[Cell::kSaved];
+  Vec<T> h_prev, c_prev;
+  Vec<T> grad_h;                    // in: whole gradient of this step's h
+  Vec<T> grad_c;                    // in: of c; out: of c_prev
+  Vec<T> grad_x[Cell::kGates];      // out: of x's part of each gate
+  Vec<T> grad_gate_h[Cell::kGates]; // out: of h's part, where kSplit
+  Vec<T> grad_h_prev;               // out: the part that does not pass the gates
+  Vec<T> h;                         // out: this step's state, for a cell that has weight_hr
+};
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -1,0 +1,85 @@
+#include "../gemm.h"
+
+#include "gemm_tile.h"
+#include "tables.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+namespace {
+
+// A block of depth that keeps one panel in L2 while all rows pass over it. It depends on
+// nothing but the depth, so it never changes a row's bits.
+constexpr int64_t kDepthBlock = 2048;
+
+template <typename T>
+void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
+  constexpr int kWidth = kPanelWidth<T>;
+  for (int64_t p = 0; p < panel_count<T>(columns); ++p) {
+    const int64_t n0 = p * kWidth;
+    const int64_t width = columns - n0 < kWidth ? columns - n0 : kWidth;
+    T* panel = panels + p * depth * kWidth;
+    for (int64_t k = 0; k < depth; ++k, panel += kWidth) {
+      const T* row = b.rows ? b.rows[k] + n0 : b.data + k * b.k_stride + n0 * b.n_stride;
+      const int64_t n_stride = b.rows ? 1 : b.n_stride;
+      for (int64_t j = 0; j < width; ++j) panel[j] = row[j * n_stride];
+      for (int64_t j = width; j < kWidth; ++j) panel[j] = 0;
+    }
+  }
+}
+
+template <typename T>
+void load_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
+               bool from_c, T* tile) {
+  for (int64_t m = 0; m < height; ++m)
+    for (int64_t j = 0; j < width; ++j)
+      tile[m * kPanelWidth<T> + j] = from_c ? g.c[row + m][n0 + j] : g.bias[n0 + j];
+}
+
+template <typename T>
+void store_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
+                const T* tile) {
+  constexpr int kLanes = Simd<T>::kLanes;
+  for (int64_t m = 0; m < height; ++m, tile += 2 * kLanes) {
+    T* c = g.c[row + m] + n0;
+    store_n(c, load(tile), width);
+    if (width > kLanes) store_n(c + kLanes, load(tile + kLanes), width - kLanes);
+  }
+}
+
+template <typename T>
+void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t panel_begin,
+              int64_t panel_end) {
+  constexpr int kWidth = kPanelWidth<T>;
+  T tile[kTileRows * kWidth] = {};
+  const T* a[kTileRows];
+  for (int64_t p = panel_begin; p < panel_end; ++p) {
+    const int64_t n0 = p * kWidth;
+    const int64_t width = g.columns - n0 < kWidth ? g.columns - n0 : kWidth;
+    for (int64_t k0 = 0; k0 == 0 || k0 < g.depth; k0 += kDepthBlock) {
+      const bool from_c = g.accumulate || k0 > 0;
+      const int64_t depth = g.depth - k0 < kDepthBlock ? g.depth - k0 : kDepthBlock;
+      for (int64_t row = row_begin, height; row < row_end; row += height) {
+        height = tile_height(row_end - row);
+        for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k0;
+        const bool accumulate = from_c || g.bias;
+        if (accumulate) load_tile(g, row, height, n0, width, from_c, tile);
+        multiply_tiles<T>({a, g.panels + (p * g.depth + k0) * kWidth, depth, 0, tile, kWidth,
+                           accumulate},
+                          height, 1);
+        store_tile(g, row, height, n0, width, tile);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+GemmKernels<T> gemm_kernels() {
+  return {kPanelWidth<T>, pack<T>, multiply<T>};
+}
+
+template GemmKernels<float> gemm_kernels();
+template GemmKernels<double> gemm_kernels();
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

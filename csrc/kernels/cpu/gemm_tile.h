@@ -1,0 +1,112 @@
+// The micro-kernel under every product: a few rows times a few packed panels, all
+// accumulators in registers. Shared by the plain GEMM and the fused layers, which read
+// the finished tile while it is still in L1.
+#pragma once
+
+#include "simd.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+template <typename T>
+constexpr int kPanelWidth = 2 * Simd<T>::kLanes;
+
+// 2 * kTileRows accumulators leave room for a panel row and a broadcast: 16 vector
+// registers, or 32 with AVX-512.
+constexpr int kTileRows = kVectorBytes == 64 ? 12 : 6;
+
+template <typename T>
+constexpr int64_t panel_count(int64_t columns) {
+  return (columns + kPanelWidth<T> - 1) / kPanelWidth<T>;
+}
+
+template <typename T>
+struct Tile {
+  const T* const* a;      // [rows] -> [depth]
+  const T* panels;        // first panel
+  int64_t depth;
+  int64_t panel_stride;   // from one panel to the next
+  T* c;                   // [rows][panels * kPanelWidth], row stride c_stride
+  int64_t c_stride;
+  bool accumulate;
+};
+
+template <int kRows, int kPanels, typename T>
+inline void multiply_tile(const Tile<T>& t) {
+  constexpr int kWidth = kPanelWidth<T>, kLanes = Simd<T>::kLanes;
+  Vec<T> acc[kRows][kPanels][2];
+#pragma GCC unroll 12
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      const T* start = t.c + m * t.c_stride + p * kWidth;
+      acc[m][p][0] = t.accumulate ? load(start) : Vec<T>{};
+      acc[m][p][1] = t.accumulate ? load(start + kLanes) : Vec<T>{};
+    }
+  const T* a[kRows];
+#pragma GCC unroll 12
+  for (int m = 0; m < kRows; ++m) a[m] = t.a[m];
+  const T* b = t.panels;
+  for (int64_t k = 0; k < t.depth; ++k, b += kWidth) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      const Vec<T> b0 = load(b + p * t.panel_stride);
+      const Vec<T> b1 = load(b + p * t.panel_stride + kLanes);
+#pragma GCC unroll 12
+      for (int m = 0; m < kRows; ++m) {
+        acc[m][p][0] += a[m][k] * b0;
+        acc[m][p][1] += a[m][k] * b1;
+      }
+    }
+  }
+#pragma GCC unroll 12
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      T* end = t.c + m * t.c_stride + p * kWidth;
+      store(end, acc[m][p][0]);
+      store(end + kLanes, acc[m][p][1]);
+    }
+}
+
+template <int kRows, typename T>
+inline void multiply_rows(Tile<T> t, int64_t panels) {
+  // Few rows: several panels at once keep enough independent chains in flight.
+  constexpr int kPanels = kRows == 1 ? 4 : kRows <= 3 ? 2 : 1;
+  const auto step = [&t](int64_t n) {
+    t.panels += n * t.panel_stride;
+    t.c += n * kPanelWidth<T>;
+  };
+  for (; panels >= kPanels; panels -= kPanels, step(kPanels)) multiply_tile<kRows, kPanels>(t);
+  for (; panels > 0; --panels, step(1)) multiply_tile<kRows, 1>(t);
+}
+
+// rows <= kTileRows.
+template <typename T>
+inline void multiply_tiles(const Tile<T>& t, int64_t rows, int64_t panels) {
+  switch (rows) {
+    case 1: return multiply_rows<1>(t, panels);
+    case 2: return multiply_rows<2>(t, panels);
+    case 3: return multiply_rows<3>(t, panels);
+    case 4: return multiply_rows<4>(t, panels);
+    case 5: return multiply_rows<5>(t, panels);
+    case 6: return multiply_rows<6>(t, panels);
+  }
+  if constexpr (kTileRows > 6) {
+    switch (rows) {
+      case 7: return multiply_rows<7>(t, panels);
+      case 8: return multiply_rows<8>(t, panels);
+      case 9: return multiply_rows<9>(t, panels);
+      case 10: return multiply_rows<10>(t, panels);
+      case 11: return multiply_rows<11>(t, panels);
+      case 12: return multiply_rows<12>(t, panels);
+    }
+  }
+}
+
+// Rows left, cut into tiles of nearly equal height: 8 rows are 4 + 4, not 6 + 2.
+inline int64_t tile_height(int64_t rows_left) {
+  const int64_t tiles = (rows_left + kTileRows - 1) / kTileRows;
+  return (rows_left + tiles - 1) / tiles;
+}
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -1,0 +1,15 @@
+#include "tables.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+template <typename T>
+Kernels<T> make_kernels() {
+  return {gemm_kernels<T>(),     lstm_kernels<T>(),      gru_kernels<T>(),
+          rnn_tanh_kernels<T>(), rnn_relu_kernels<T>(),  attention_kernels<T>(),
+          beam_search_kernels<T>()};
+}
+
+template Kernels<float> make_kernels();
+template Kernels<double> make_kernels();
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -1,0 +1,204 @@
+// One layer, one direction, backward through time. A step gives the gradients of its gates;
+// the weights' gradients are a few large products after the loop, made by the caller.
+// Ownership of units as in recurrent_layer.h; here too the team meets once a step.
+#pragma once
+
+#include "cell.h"
+#include "recurrent_layer.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+template <class Cell, typename T>
+struct PackedBackward {
+  int64_t weight_hh, weight_hr, size;
+
+  explicit PackedBackward(const RecurrentSizes& s) {
+    weight_hh = 0;
+    weight_hr = panel_count<T>(s.output) * kPanelWidth<T> * Cell::kGates * s.hidden;
+    size = weight_hr +
+           (s.projected ? panel_count<T>(s.hidden) * kPanelWidth<T> * s.output : 0);
+  }
+};
+
+template <class Cell, typename T>
+int64_t packed_backward_size(const RecurrentSizes& sizes) {
+  return PackedBackward<Cell, T>(sizes).size;
+}
+
+// B[k][n] = weight[k][n] -> panels.
+template <typename T>
+void pack_rows(const T* weight, int64_t depth, int64_t columns, T* panels) {
+  constexpr int64_t kWidth = kPanelWidth<T>;
+  for (int64_t n0 = 0; n0 < columns; n0 += kWidth)
+    for (int64_t k = 0; k < depth; ++k, panels += kWidth)
+      for (int64_t j = 0; j < kWidth; ++j)
+        panels[j] = n0 + j < columns ? weight[k * columns + n0 + j] : T(0);
+}
+
+template <class Cell, typename T>
+void pack_backward(const RecurrentSizes& s, const RecurrentWeights<T>& w, T* packed) {
+  const PackedBackward<Cell, T> at(s);
+  pack_rows(w.weight_hh, Cell::kGates * s.hidden, s.output, packed + at.weight_hh);
+  if (s.projected) pack_rows(w.weight_hr, s.output, s.hidden, packed + at.weight_hr);
+}
+
+template <class Cell, typename T>
+class BackwardPass {
+ public:
+  BackwardPass(const RecurrentBackward<T>& args, const Team& team)
+      : a_(args), team_(team), at_(args.sizes), hidden_slice_(args.sizes.hidden, team),
+        output_slice_(args.sizes.output, team) {}
+
+  void run() {
+    for (int64_t s = a_.ragged.steps - 1; s >= 0; --s) {
+      if (a_.sizes.projected) {
+        collect_projected(s);
+        team_.sync();
+      }
+      gate_gradients(s);
+      team_.sync();
+      state_gradients(s);
+    }
+  }
+
+ private:
+  static constexpr int64_t kWidth = kPanelWidth<T>;
+  static constexpr int kLanes = Simd<T>::kLanes;
+
+  int64_t time(int64_t s, int64_t b) const {
+    return a_.reverse ? a_.ragged.lengths[b] - 1 - s : s;
+  }
+  const T* grad_output_row(int64_t s, int64_t b) const {
+    return a_.grad_output.data + time(s, b) * a_.grad_output.time_stride +
+           a_.ragged.rows[b] * a_.grad_output.batch_stride;
+  }
+  const T* previous_state(int64_t s, int64_t b) const {
+    const int64_t row = a_.ragged.rows[b];
+    if (s == 0) return a_.h_0 + row * a_.sizes.output;
+    return a_.output.data + time(s - 1, b) * a_.output.time_stride + row * a_.output.batch_stride;
+  }
+  const T* saved_row(int64_t s, int64_t b) const {
+    return a_.saved + (a_.ragged.offsets[s] + b) * Cell::kSaved * a_.sizes.hidden;
+  }
+  const T* previous_cell(int64_t s, int64_t b) const {
+    const int64_t hidden = a_.sizes.hidden;
+    return s == 0 ? a_.c_0 + a_.ragged.rows[b] * hidden
+                  : saved_row(s - 1, b) + (Cell::kSaved - 1) * hidden;
+  }
+
+  // grad_projected = grad of h from the next step and from the output.
+  void collect_projected(int64_t s) const {
+    const int64_t size = a_.sizes.output;
+    const int64_t first = output_slice_.first_unit(), end = first + output_slice_.units(size);
+    for (int64_t b = 0; b < a_.ragged.active[s]; ++b) {
+      const T* output = grad_output_row(s, b);
+      const T* state = a_.grad_h + a_.ragged.rows[b] * size;
+      T* to = a_.grad_projected + (a_.ragged.offsets[s] + b) * size;
+      for (int64_t i = first; i < end; ++i) to[i] = output[i] + state[i];
+    }
+  }
+
+  void gate_gradients(int64_t s) const {
+    T tile[kTileRows * kWidth];
+    const T* a[kTileRows];
+    const int64_t active = a_.ragged.active[s], offset = a_.ragged.offsets[s];
+    const int64_t depth = a_.sizes.output;
+    for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block)
+      for (int64_t b = 0, height; b < active; b += height) {
+        height = tile_height(active - b);
+        if (a_.sizes.projected) {
+          for (int64_t m = 0; m < height; ++m)
+            a[m] = a_.grad_projected + (offset + b + m) * depth;
+          multiply_tiles<T>({a, a_.packed + at_.weight_hr + block * kWidth * depth, depth, 0, tile,
+                             kWidth, false},
+                            height, 1);
+        }
+        for (int64_t m = 0; m < height; ++m) unit_gradients(s, b + m, block, tile + m * kWidth);
+      }
+  }
+
+  void unit_gradients(int64_t s, int64_t b, int64_t block, const T* grad_state) const {
+    const int64_t hidden = a_.sizes.hidden, row = a_.ragged.rows[b];
+    const int64_t packed_row = a_.ragged.offsets[s] + b;
+    const T* saved = saved_row(s, b);
+    for (int half = 0; half < 2; ++half) {
+      const int64_t lane = half * kLanes, unit = block * kWidth + lane, n = hidden - unit;
+      if (n <= 0) return;
+      CellGradient<Cell, T> g{};
+      for (int k = 0; k < Cell::kSaved; ++k) g.saved[k] = load_n(saved + k * hidden + unit, n);
+      if (a_.sizes.projected)
+        g.grad_h = load(grad_state + lane);
+      else
+        g.grad_h = load_n(a_.grad_h + row * hidden + unit, n) +
+                   load_n(grad_output_row(s, b) + unit, n);
+      if (Cell::kReadsState) g.h_prev = load_n(previous_state(s, b) + unit, n);
+      if (Cell::kHasCell) {
+        g.c_prev = load_n(previous_cell(s, b) + unit, n);
+        g.grad_c = load_n(a_.grad_c + row * hidden + unit, n);
+      }
+      Cell::backward(g);
+      for (int k = 0; k < Cell::kGates; ++k) {
+        const int64_t at = (packed_row * Cell::kGates + k) * hidden + unit;
+        store_n(a_.grad_gates_x + at, g.grad_x[k], n);
+        if (Cell::kSplit) store_n(a_.grad_gates_h + at, g.grad_gate_h[k], n);
+      }
+      if (Cell::kHasCell) store_n(a_.grad_c + row * hidden + unit, g.grad_c, n);
+      if (Cell::kReadsState) store_n(a_.grad_h + row * hidden + unit, g.grad_h_prev, n);
+      if (a_.sizes.projected) store_n(a_.projected + packed_row * hidden + unit, g.h, n);
+    }
+  }
+
+  // grad_h (+)= grad_gates_h W_hh, for this thread's part of P.
+  void state_gradients(int64_t s) const {
+    T tile[kTileRows * kWidth];
+    const T* a[kTileRows];
+    const int64_t active = a_.ragged.active[s], offset = a_.ragged.offsets[s];
+    const int64_t depth = Cell::kGates * a_.sizes.hidden, size = a_.sizes.output;
+    for (int64_t block = output_slice_.begin; block < output_slice_.end; ++block) {
+      const int64_t n0 = block * kWidth;
+      for (int64_t b = 0, height; b < active; b += height) {
+        height = tile_height(active - b);
+        for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_gates_h + (offset + b + m) * depth;
+        multiply_tiles<T>({a, a_.packed + at_.weight_hh + n0 * depth, depth, 0, tile, kWidth, false},
+                          height, 1);
+        for (int64_t m = 0; m < height; ++m) {
+          T* to = a_.grad_h + a_.ragged.rows[b + m] * size;
+          for (int64_t unit = n0, lane = 0; lane < kWidth && unit < size;
+               unit += kLanes, lane += kLanes) {
+            Vec<T> sum = load(tile + m * kWidth + lane);
+            if (Cell::kReadsState) sum += load_n(to + unit, size - unit);
+            store_n(to + unit, sum, size - unit);
+          }
+        }
+      }
+    }
+  }
+
+  const RecurrentBackward<T>& a_;
+  const Team& team_;
+  const PackedBackward<Cell, T> at_;
+  const Slice<T> hidden_slice_, output_slice_;
+};
+
+template <class Cell, typename T>
+void backward(const RecurrentBackward<T>& args, const Team& team) {
+  BackwardPass<Cell, T>(args, team).run();
+}
+
+// The kernel table's entry for a cell.
+template <class Cell, typename T>
+RecurrentKernels<T> recurrent_kernels() {
+  return {Cell::kGates,
+          Cell::kSaved,
+          Cell::kHasCell,
+          Cell::kSplit,
+          packed_forward_size<Cell, T>,
+          pack_forward<Cell, T>,
+          packed_backward_size<Cell, T>,
+          pack_backward<Cell, T>,
+          forward_workspace<Cell, T>,
+          forward<Cell, T>,
+          backward<Cell, T>};
+}
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -1,0 +1,126 @@
+// One vector type per scalar type, as wide as the instruction set this file is
+// compiled for. Compiler vector extensions keep one source for every ISA.
+//
+// Included only by the files that are compiled once per ISA. Everything lives in
+// the ISA's own namespace, so the linker can never hand an AVX-512 body to an
+// older CPU. No std templates here, for the same reason.
+#pragma once
+
+#include <cstdint>
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+constexpr int kVectorBytes = SEQ2SEQ_EXT_VECTOR_BYTES;
+
+template <typename T>
+struct Simd {
+  typedef T Vec __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kLanes = kVectorBytes / sizeof(T);
+};
+
+template <typename T>
+using Vec = typename Simd<T>::Vec;
+
+using VecF = Vec<float>;
+using VecD = Vec<double>;
+using VecI = Vec<int32_t>;
+
+template <typename T>
+inline Vec<T> load(const T* p) {
+  Vec<T> v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+template <typename T>
+inline void store(T* p, Vec<T> v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+
+template <typename T>
+inline Vec<T> broadcast(T x) {
+  return Vec<T>{} + x;
+}
+
+// The first n lanes; the others are zero. n >= kLanes loads a whole vector.
+template <typename T>
+inline Vec<T> load_n(const T* p, int64_t n) {
+  if (n >= Simd<T>::kLanes) return load(p);
+  Vec<T> v{};
+  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+
+template <typename T>
+inline void store_n(T* p, Vec<T> v, int64_t n) {
+  if (n >= Simd<T>::kLanes) return store(p, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+// Lanes are added in a fixed tree, so a sum never depends on its neighbours.
+template <typename T>
+inline T reduce_add(Vec<T> v) {
+  T lanes[Simd<T>::kLanes];
+  store(lanes, v);
+  for (int half = Simd<T>::kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+template <typename T>
+inline T reduce_max(Vec<T> v) {
+  T best = v[0];
+  for (int i = 1; i < Simd<T>::kLanes; ++i) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+// e^x, at most 1.5 ulp. Range reduction x = n ln2 + r with |r| <= ln2 / 2, a
+// degree-6 minimax polynomial in r, then 2^n written into the exponent bits.
+// Below -87.3 the result is the smallest normal number, above 88.3 it stays finite.
+inline VecF exp(VecF x) {
+  x = x < -87.3f ? broadcast(-87.3f) : x;
+  x = x > 88.3f ? broadcast(88.3f) : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const VecF shifted = x * 1.44269504088896341f + kRound;
+  const VecF n = shifted - kRound;
+  const VecF r = (x - n * 0.693145751953125f) - n * 1.428606820309417e-6f;
+  VecF p = r * 0.00138145986f + 0.00836871697f;
+  p = p * r + 0.0416683881f;
+  p = p * r + 0.166665206f;
+  p = p * r + 0.499999934f;
+  const VecF y = (p * r) * r + r + 1.0f;
+  const VecI bits = (VecI)shifted << 23;
+  const VecI result = (VecI)y + bits;
+  return (VecF)result;
+}
+
+inline VecF sigmoid(VecF x) { return 1.0f / (1.0f + exp(-x)); }
+
+// tanh, at most 2 ulp: an odd polynomial near zero, where 1 - 2/(e^{2x}+1) would
+// lose all its digits, and that formula elsewhere.
+inline VecF tanh(VecF x) {
+  const VecF magnitude = x < 0.0f ? -x : x;
+  const VecF far = 1.0f - 2.0f / (exp(2.0f * magnitude) + 1.0f);
+  const VecF z = x * x;
+  VecF p = z * -0.00570418646f + 0.0206383996f;
+  p = p * z + -0.0537395139f;
+  p = p * z + 0.133314399f;
+  p = p * z + -0.333332819f;
+  const VecF near = (p * z) * x + x;
+  return magnitude < 0.625f ? near : (x < 0.0f ? -far : far);
+}
+
+// float64 exists for exact tests, not for speed: lane by lane.
+inline VecD exp(VecD x) {
+  for (int i = 0; i < Simd<double>::kLanes; ++i) x[i] = __builtin_exp(x[i]);
+  return x;
+}
+
+inline VecD sigmoid(VecD x) { return 1.0 / (1.0 + exp(-x)); }
+
+inline VecD tanh(VecD x) {
+  for (int i = 0; i < Simd<double>::kLanes; ++i) x[i] = __builtin_tanh(x[i]);
+  return x;
+}
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -1,0 +1,23 @@
+// What each noun's file hands to this ISA's kernel table (kernels.cpp).
+#pragma once
+
+#include "../isa.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+template <typename T>
+GemmKernels<T> gemm_kernels();
+template <typename T>
+RecurrentKernels<T> lstm_kernels();
+template <typename T>
+RecurrentKernels<T> gru_kernels();
+template <typename T>
+RecurrentKernels<T> rnn_tanh_kernels();
+template <typename T>
+RecurrentKernels<T> rnn_relu_kernels();
+template <typename T>
+AttentionKernels<T> attention_kernels();
+template <typename T>
+BeamSearchKernels<T> beam_search_kernels();
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

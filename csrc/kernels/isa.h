@@ -1,0 +1,44 @@
+// The kernel table: every CPU kernel exists once per instruction set and is
+// reached through these function pointers. Chosen once, at load.
+#pragma once
+
+#include <string>
+
+#include "attention.h"
+#include "beam_search.h"
+#include "gemm.h"
+#include "recurrent.h"
+
+namespace seq2seq_ext {
+
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
+template <typename T>
+struct Kernels {
+  GemmKernels<T> gemm;
+  RecurrentKernels<T> lstm;
+  RecurrentKernels<T> gru;
+  RecurrentKernels<T> rnn_tanh;
+  RecurrentKernels<T> rnn_relu;
+  AttentionKernels<T> attention;
+  BeamSearchKernels<T> beam_search;
+};
+
+// The table in force. T is float or double.
+template <typename T>
+const Kernels<T>& kernels();
+
+const char* isa_name(Isa isa);
+Isa active_isa();
+
+// Whether this build holds the ISA and this CPU runs it.
+bool isa_available(Isa isa);
+
+// Puts the named ISA in force. Returns an empty string, or the reason it can't.
+// Not to be called while kernels run: tests switch between calls.
+std::string set_isa(const std::string& name);
+
+// The reason SEQ2SEQ_EXT_ISA could not be honoured at load; empty if it was.
+const std::string& isa_load_error();
+
+}  // namespace seq2seq_ext

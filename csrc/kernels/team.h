@@ -1,0 +1,41 @@
+// A team of threads that stays together for a whole sequence: one parallel region,
+// then a spin barrier a step instead of a fork-join a step.
+#pragma once
+
+#include <atomic>
+
+namespace seq2seq_ext {
+
+// Spins a bounded while, then yields, so an oversubscribed machine does not stall.
+class Barrier {
+ public:
+  explicit Barrier(int size) : size_(size) {}
+  void wait();
+
+ private:
+  const int size_;
+  std::atomic<int> arrived_{0};
+  std::atomic<unsigned> generation_{0};
+};
+
+// One thread's place in its team. With size 1 the barrier may be null.
+struct Team {
+  int index = 0;
+  int size = 1;
+  Barrier* barrier = nullptr;
+
+  void sync() const {
+    if (size > 1) barrier->wait();
+  }
+};
+
+// This thread's share [begin, end) of n items, in fixed contiguous slices.
+struct Share {
+  long begin, end;
+};
+
+constexpr Share share_of(long n, int index, int size) {
+  return {n * index / size, n * (index + 1) / size};
+}
+
+}  // namespace seq2seq_ext

@@ -1,0 +1,61 @@
+// The op library's schemas, all in one place. CPU kernels are registered by the noun's file.
+#include <torch/library.h>
+
+#include "kernels/isa.h"
+
+namespace seq2seq_ext {
+
+namespace {
+
+std::string isa() { return isa_name(active_isa()); }
+
+// Tests force each path; an unknown or unsupported one raises.
+void set_active_isa(const std::string& name) {
+  const std::string error = set_isa(name);
+  TORCH_CHECK_VALUE(error.empty(), error);
+}
+
+std::string load_error() { return isa_load_error(); }
+
+std::string built_for_torch() { return SEQ2SEQ_EXT_TORCH; }
+
+}  // namespace
+
+TORCH_LIBRARY(seq2seq_ext, m) {
+  m.def("isa() -> str", &isa);
+  m.def("set_isa(str name) -> ()", &set_active_isa);
+  m.def("isa_load_error() -> str", &load_error);
+  m.def("built_for_torch() -> str", &built_for_torch);
+
+  m.def(
+      "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
+      "bool has_biases, Tensor? packed, bool save) "
+      "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor saved)");
+  m.def(
+      "lstm_backward(Tensor grad_output, Tensor grad_h_n, Tensor grad_c_n, Tensor input, "
+      "Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, bool has_biases, "
+      "Tensor output, Tensor saved) "
+      "-> (Tensor input, Tensor h_0, Tensor c_0, Tensor weight_ih, Tensor weight_hh, "
+      "Tensor bias, Tensor weight_hr)");
+  m.def("lstm_pack(Tensor[] weights, bool has_biases) -> Tensor");
+  m.def(
+      "gru(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
+      "Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
+  m.def(
+      "gru_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
+      "Tensor h_0, Tensor[] weights, bool has_biases, Tensor output, Tensor saved) "
+      "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, "
+      "Tensor bias_hh)");
+  m.def("gru_pack(Tensor[] weights, bool has_biases) -> Tensor");
+  m.def(
+      "rnn(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
+      "str nonlinearity, Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
+  m.def(
+      "rnn_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
+      "Tensor h_0, Tensor[] weights, bool has_biases, str nonlinearity, Tensor output, "
+      "Tensor saved) "
+      "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias)");
+  m.def("rnn_pack(Tensor[] weights, bool has_biases) -> Tensor");
+}
+
+}  // namespace seq2seq_ext

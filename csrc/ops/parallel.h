@@ -1,0 +1,59 @@
+// Threads for the ops: a team for a whole sequence, and large products in parallel.
+// Threads are OpenMP's, the pool torch itself uses, so the two never compete.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <omp.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/gemm.h"
+#include "kernels/team.h"
+
+namespace seq2seq_ext {
+
+// Threads an op may use now: torch's setting; 1 inside a parallel region, and 1 in a
+// process forked after OpenMP started, where its pool is gone and a region would hang.
+int max_threads();
+
+// Runs body(member) on threads that stay together. prepare(n) is called once before,
+// with the number of threads that really came (at most size).
+template <class Prepare, class Body>
+void run_team(int size, const Prepare& prepare, const Body& body) {
+  if (size <= 1) {
+    prepare(1);
+    body(0);
+    return;
+  }
+#pragma omp parallel num_threads(size)
+  {
+#pragma omp single
+    prepare(omp_get_num_threads());
+    body(omp_get_thread_num());
+  }
+}
+
+// packed = the panels of b; rows of c = a b, over all threads.
+template <typename T>
+void parallel_multiply(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64_t rows) {
+  const int64_t panels = (gemm.columns + kernels.panel_width - 1) / kernels.panel_width;
+  constexpr int64_t kRowBlock = 192;
+  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
+  // A task is one panel over one block of rows; neighbours share the panel.
+  const int64_t task_flops = 2 * gemm.depth * kernels.panel_width * (rows < kRowBlock ? rows : kRowBlock);
+  const int64_t grain = 1 + 1'000'000 / (task_flops + 1);
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t panel = task / row_blocks, block = task % row_blocks;
+      const int64_t last = (block + 1) * kRowBlock;
+      kernels.multiply(gemm, block * kRowBlock, last < rows ? last : rows, panel, panel + 1);
+    }
+  };
+  if (max_threads() == 1)
+    run(0, panels * row_blocks);
+  else
+    at::parallel_for(0, panels * row_blocks, grain, run);
+}
+
+}  // namespace seq2seq_ext

@@ -1,0 +1,424 @@
+#include "recurrent.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "check.h"
+#include "parallel.h"
+
+namespace seq2seq_ext {
+
+namespace {
+
+template <typename T>
+const RecurrentKernels<T>& cell_kernels(CellKind cell) {
+  switch (cell) {
+    case CellKind::kLstm: return kernels<T>().lstm;
+    case CellKind::kGru: return kernels<T>().gru;
+    case CellKind::kRnnTanh: return kernels<T>().rnn_tanh;
+    default: return kernels<T>().rnn_relu;
+  }
+}
+
+struct Sizes : RecurrentSizes {
+  int64_t steps, batch, directions, gates;
+};
+
+// The flat list of weights, by direction.
+class Weights {
+ public:
+  Weights(const char* op, at::TensorList weights, bool has_biases, int64_t gates, bool can_project)
+      : gates_(gates), has_biases_(has_biases) {
+    const int64_t count = weights.size(), plain = has_biases ? 4 : 2;
+    projected_ = count == plain + 1 || count == 2 * (plain + 1);
+    per_direction_ = plain + projected_;
+    TORCH_CHECK_VALUE(count > 0 && count % per_direction_ == 0 && count / per_direction_ <= 2 &&
+                          (can_project || !projected_),
+                      op, ": weights: expected ", plain, can_project ? " (or one more, weight_hr)" : "",
+                      " tensors for each of 1 or 2 directions, got ", count);
+    for (const at::Tensor& w : weights) {
+      check_floating(op, "weights", w);
+      check_like(op, "weights", w, weights[0], "weights[0]");
+      tensors_.push_back(w.contiguous());
+    }
+    check_shapes(op);
+  }
+
+  int64_t directions() const { return tensors_.size() / per_direction_; }
+  const at::Tensor& weight_ih(int64_t d) const { return tensors_[d * per_direction_]; }
+  const at::Tensor& weight_hh(int64_t d) const { return tensors_[d * per_direction_ + 1]; }
+
+  RecurrentSizes sizes() const {
+    return {weight_ih(0).size(1), weight_ih(0).size(0) / gates_, weight_hh(0).size(1), projected_};
+  }
+
+  template <typename T>
+  RecurrentWeights<T> direction(int64_t d) const {
+    const auto at = [&](int64_t i) {
+      return tensors_[d * per_direction_ + i].template const_data_ptr<T>();
+    };
+    return {at(0), at(1), has_biases_ ? at(2) : nullptr, has_biases_ ? at(3) : nullptr,
+            projected_ ? at(per_direction_ - 1) : nullptr};
+  }
+
+ private:
+  void check_shapes(const char* op) const {
+    for (int64_t i = 0; i < 2; ++i) check_dim(op, "weights", tensors_[i], 2, "[gates*H, features]");
+    TORCH_CHECK_VALUE(weight_ih(0).size(0) % gates_ == 0 && weight_ih(0).size(0) > 0, op,
+                      ": weights: expected weight_ih with ", gates_, "*H rows, got shape ",
+                      weight_ih(0).sizes());
+    const RecurrentSizes s = sizes();
+    const int64_t rows = gates_ * s.hidden;
+    TORCH_CHECK_VALUE(projected_ || s.output == s.hidden, op, ": weights: expected weight_hh [", rows,
+                      ", ", s.hidden, "], got ", weight_hh(0).sizes());
+    for (int64_t d = 0; d < directions(); ++d) {
+      check_shape(op, "weights (weight_ih)", weight_ih(d), {rows, s.input});
+      check_shape(op, "weights (weight_hh)", weight_hh(d), {rows, s.output});
+      for (int64_t b = 2; has_biases_ && b < 4; ++b)
+        check_shape(op, "weights (bias)", tensors_[d * per_direction_ + b], {rows});
+      if (projected_)
+        check_shape(op, "weights (weight_hr)", tensors_[(d + 1) * per_direction_ - 1],
+                    {s.output, s.hidden});
+    }
+  }
+
+  int64_t gates_, per_direction_;
+  bool has_biases_, projected_;
+  std::vector<at::Tensor> tensors_;
+};
+
+// Rows in order of falling length, and how many run at each step.
+class Ragged {
+ public:
+  Ragged(const std::optional<at::Tensor>& lengths, int64_t batch, int64_t steps)
+      : rows_(batch), lengths_(batch, steps) {
+    std::iota(rows_.begin(), rows_.end(), 0);
+    if (lengths) {
+      const int64_t* data = lengths->const_data_ptr<int64_t>();
+      std::stable_sort(rows_.begin(), rows_.end(),
+                       [data](int64_t a, int64_t b) { return data[a] > data[b]; });
+      for (int64_t b = 0; b < batch; ++b) lengths_[b] = data[rows_[b]];
+    }
+    const int64_t longest = batch ? lengths_[0] : 0;
+    active_.resize(longest);
+    offsets_.assign(longest + 1, 0);
+    int64_t running = batch;
+    for (int64_t s = 0; s < longest; ++s) {
+      while (lengths_[running - 1] <= s) --running;
+      active_[s] = running;
+      offsets_[s + 1] = offsets_[s] + running;
+    }
+  }
+
+  RaggedBatch view() const {
+    return {static_cast<int64_t>(rows_.size()), static_cast<int64_t>(active_.size()), rows_.data(),
+            lengths_.data(), active_.data(), offsets_.data()};
+  }
+  int64_t total() const { return offsets_.back(); }
+  bool is_ragged(int64_t steps) const {
+    return total() != steps * static_cast<int64_t>(rows_.size());
+  }
+
+ private:
+  std::vector<int64_t> rows_, lengths_, active_, offsets_;
+};
+
+Sizes check_inputs(const LayerInputs& in, const Weights& weights, int64_t gates) {
+  check_floating(in.op, "input", in.input);
+  check_dim(in.op, "input", in.input, 3, "[T, B, I]");
+  check_like(in.op, "weights", weights.weight_ih(0), in.input, "input");
+  check_like(in.op, "h_0", in.h_0, in.input, "input");
+  Sizes s{weights.sizes(), in.input.size(0), in.input.size(1), weights.directions(), gates};
+  TORCH_CHECK_VALUE(in.input.size(2) == s.input, in.op, ": input: expected ", s.input,
+                    " features (input.size(-1)), got ", in.input.size(2));
+  check_shape(in.op, "h_0", in.h_0, {s.directions, s.batch, s.output});
+  if (in.c_0.defined()) {
+    check_like(in.op, "c_0", in.c_0, in.input, "input");
+    check_shape(in.op, "c_0", in.c_0, {s.directions, s.batch, s.hidden});
+  }
+  return s;
+}
+
+std::optional<at::Tensor> check_row_lengths(const LayerInputs& in, const Sizes& s) {
+  if (!in.lengths) return std::nullopt;
+  return check_lengths(in.op, "lengths", *in.lengths, s.batch, s.steps);
+}
+
+// Threads for one direction: each needs enough work a step to pay for the barrier.
+int direction_threads(const Sizes& s, int64_t total_rows, int64_t steps, int available) {
+  constexpr int64_t kFlopsPerBarrier = 400'000;
+  const int64_t flops = 2 * s.gates * s.hidden * s.output * total_rows / std::max<int64_t>(steps, 1);
+  return std::clamp<int64_t>(flops / kFlopsPerBarrier, 1, available);
+}
+
+// Runs run(direction, team) for every direction: side by side without a barrier between
+// them if there are threads for both, else one after the other.
+template <class Prepare, class Run>
+void run_directions(const Sizes& s, const Ragged& ragged, const Prepare& prepare, const Run& run) {
+  constexpr int64_t kFlopsPerFork = 1'000'000;
+  const int64_t flops = 2 * s.directions * s.gates * s.hidden * (s.output + s.input) * ragged.total();
+  const int available = flops < kFlopsPerFork ? 1 : max_threads();
+  const int groups = available > 1 ? s.directions : 1;
+  const int wanted =
+      groups * direction_threads(s, ragged.total(), ragged.view().steps, available / groups);
+  std::vector<std::unique_ptr<Barrier>> barriers;
+  std::vector<int> begin;
+  run_team(
+      wanted,
+      [&](int threads) {
+        const int real_groups = std::min(groups, threads);
+        for (int g = 0; g <= real_groups; ++g) begin.push_back(threads * g / real_groups);
+        for (int g = 0; g < real_groups; ++g) {
+          barriers.push_back(std::make_unique<Barrier>(begin[g + 1] - begin[g]));
+        }
+        for (int64_t d = 0; d < s.directions; ++d) {
+          const int g = d % real_groups;
+          prepare(d, begin[g + 1] - begin[g]);
+        }
+      },
+      [&](int thread) {
+        const int real_groups = barriers.size();
+        int g = 0;
+        while (thread >= begin[g + 1]) ++g;
+        const Team team{thread - begin[g], begin[g + 1] - begin[g], barriers[g].get()};
+        for (int64_t d = g; d < s.directions; d += real_groups) run(d, team);
+      });
+}
+
+template <typename T>
+at::Tensor pack_directions(const RecurrentKernels<T>& k, const Weights& weights,
+                           int64_t (*size)(const RecurrentSizes&),
+                           void (*pack)(const RecurrentSizes&, const RecurrentWeights<T>&, T*)) {
+  const RecurrentSizes sizes = weights.sizes();
+  at::Tensor packed = at::empty({weights.directions(), size(sizes)}, weights.weight_ih(0).options());
+  T* data = packed.data_ptr<T>();
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t d = begin; d < end; ++d)
+      pack(sizes, weights.direction<T>(d), data + d * packed.size(1));
+  };
+  if (max_threads() == 1)
+    run(0, weights.directions());
+  else
+    at::parallel_for(0, weights.directions(), 1, run);
+  return packed;
+}
+
+template <typename T>
+Sequence<T> sequence(T* data, const at::Tensor& t, int64_t feature) {
+  return {data + feature * t.stride(2), t.stride(0), t.stride(1)};
+}
+
+template <typename T>
+T* slab(const at::Tensor& t, int64_t d) {
+  return t.defined() && t.numel() ? t.data_ptr<T>() + d * t.stride(0) : nullptr;
+}
+
+template <typename T>
+LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& given, bool save) {
+  const RecurrentKernels<T>& k = cell_kernels<T>(in.cell);
+  const Weights weights(in.op, in.weights, in.has_biases, k.gates, k.has_cell);
+  const Sizes s = check_inputs(in, weights, k.gates);
+  const Ragged ragged(check_row_lengths(in, s), s.batch, s.steps);
+  if (given) {
+    check_like(in.op, "packed", *given, in.input, "input");
+    check_shape(in.op, "packed", *given, {s.directions, k.packed_forward_size(s)});
+  }
+  const at::Tensor packed =
+      given ? given->contiguous()
+            : pack_directions(k, weights, k.packed_forward_size, k.pack_forward);
+  const at::Tensor input = dense_rows(in.input), h_0 = in.h_0.contiguous();
+  const at::Tensor c_0 = in.c_0.defined() ? in.c_0.contiguous() : at::Tensor();
+  const auto options = input.options();
+  LayerOutputs out;
+  out.output = ragged.is_ragged(s.steps)
+                   ? at::zeros({s.steps, s.batch, s.directions * s.output}, options)
+                   : at::empty({s.steps, s.batch, s.directions * s.output}, options);
+  out.h_n = at::empty_like(h_0);
+  if (k.has_cell) out.c_n = at::empty_like(c_0);
+  const int64_t saved_rows = save ? s.steps * s.batch : 0;
+  out.saved = at::empty({s.directions, saved_rows, k.saved * s.hidden}, options);
+
+  std::vector<RecurrentForward<T>> args(s.directions);
+  std::vector<at::Tensor> workspaces(s.directions);
+  const auto prepare = [&](int64_t d, int threads) {
+    workspaces[d] = at::empty({k.forward_workspace(s, s.batch, threads)}, options);
+    args[d] = {ragged.view(), s, d == 1, slab<T>(packed, d),
+               sequence<const T>(input.data_ptr<T>(), input, 0),
+               sequence<T>(out.output.data_ptr<T>(), out.output, d * s.output), slab<T>(h_0, d),
+               slab<T>(out.h_n, d), slab<T>(c_0, d), slab<T>(out.c_n, d), slab<T>(out.saved, d),
+               workspaces[d].template data_ptr<T>()};
+  };
+  run_directions(s, ragged, prepare,
+                 [&](int64_t d, const Team& team) { k.forward(args[d], team); });
+  return out;
+}
+
+// Pointers to the rows (s, b) of a packed batch, in packed order.
+template <typename T, class Row>
+std::vector<T*> row_pointers(const Ragged& ragged, bool reverse, const Row& row) {
+  const RaggedBatch r = ragged.view();
+  std::vector<T*> pointers;
+  pointers.reserve(ragged.total());
+  for (int64_t s = 0; s < r.steps; ++s)
+    for (int64_t b = 0; b < r.active[s]; ++b)
+      pointers.push_back(row(reverse ? r.lengths[b] - 1 - s : s, s, r.rows[b]));
+  return pointers;
+}
+
+template <typename T>
+std::vector<T*> matrix_rows(T* data, int64_t rows, int64_t stride) {
+  std::vector<T*> pointers(rows);
+  for (int64_t i = 0; i < rows; ++i) pointers[i] = data + i * stride;
+  return pointers;
+}
+
+// grad [N, M], rows[N] -> [features]: out [M, features] = grad^T rows.
+template <typename T>
+void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, at::Tensor out) {
+  const auto& gemm = kernels<T>().gemm;
+  const at::Tensor transposed = grad.t().contiguous();
+  const int64_t depth = grad.size(0), columns = out.size(1);
+  const int64_t width = gemm.panel_width, panels = (columns + width - 1) / width;
+  at::Tensor packed = at::empty({panels * width * depth}, grad.options());
+  const auto pack = [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      std::vector<const T*> part(rows);
+      for (const T*& row : part) row += p * width;
+      const PackSource<T> source{nullptr, 0, 1, part.data()};
+      gemm.pack(source, depth, std::min(width, columns - p * width),
+                packed.data_ptr<T>() + p * width * depth);
+    }
+  };
+  if (max_threads() == 1)
+    pack(0, panels);
+  else
+    at::parallel_for(0, panels, 1, pack);
+  const auto a = matrix_rows<const T>(transposed.const_data_ptr<T>(), out.size(0), depth);
+  const auto c = matrix_rows<T>(out.data_ptr<T>(), out.size(0), columns);
+  parallel_multiply<T>(gemm, {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false},
+                       out.size(0));
+}
+
+// rows[N] -> [I] of grad_input (+)= grad [N, G*H] weight [G*H, I].
+template <typename T>
+void input_gradient(const at::Tensor& grad, const at::Tensor& weight, const std::vector<T*>& rows,
+                    bool accumulate) {
+  const auto& gemm = kernels<T>().gemm;
+  const int64_t depth = weight.size(0), columns = weight.size(1);
+  const int64_t panels = (columns + gemm.panel_width - 1) / gemm.panel_width;
+  at::Tensor packed = at::empty({panels * gemm.panel_width * depth}, grad.options());
+  gemm.pack({weight.const_data_ptr<T>(), columns, 1}, depth, columns, packed.data_ptr<T>());
+  const auto a = matrix_rows<const T>(grad.const_data_ptr<T>(), grad.size(0), depth);
+  parallel_multiply<T>(gemm, {depth, columns, a.data(), packed.data_ptr<T>(), rows.data(), nullptr,
+                              accumulate},
+                       grad.size(0));
+}
+
+template <typename T>
+LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const at::Tensor& saved,
+                        const at::Tensor& grad_output_any, const at::Tensor& grad_h_n,
+                        const at::Tensor& grad_c_n) {
+  const RecurrentKernels<T>& k = cell_kernels<T>(in.cell);
+  const Weights weights(in.op, in.weights, in.has_biases, k.gates, k.has_cell);
+  const Sizes s = check_inputs(in, weights, k.gates);
+  const Ragged ragged(check_row_lengths(in, s), s.batch, s.steps);
+  const int64_t rows = ragged.total(), gate_rows = k.gates * s.hidden;
+  check_shape(in.op, "output", output, {s.steps, s.batch, s.directions * s.output});
+  check_shape(in.op, "grad_output", grad_output_any, output.sizes());
+  check_shape(in.op, "grad_h_n", grad_h_n, in.h_0.sizes());
+  check_shape(in.op, "saved", saved, {s.directions, s.steps * s.batch, k.saved * s.hidden});
+  if (k.has_cell) check_shape(in.op, "grad_c_n", grad_c_n, in.c_0.sizes());
+
+  const at::Tensor input = dense_rows(in.input), h_0 = in.h_0.contiguous();
+  const at::Tensor c_0 = in.c_0.defined() ? in.c_0.contiguous() : at::Tensor();
+  const at::Tensor grad_output = dense_rows(grad_output_any);
+  const at::Tensor state = dense_rows(output), kept = saved.contiguous();
+  const at::Tensor packed = pack_directions(k, weights, k.packed_backward_size, k.pack_backward);
+  const auto options = input.options();
+  const int64_t projected_rows = s.projected ? rows : 0;
+  LayerGradients g;
+  g.input = at::zeros(input.sizes(), options);
+  g.h_0 = grad_h_n.clone(at::MemoryFormat::Contiguous);
+  if (k.has_cell) g.c_0 = grad_c_n.clone(at::MemoryFormat::Contiguous);
+  const at::Tensor gates_x = at::empty({s.directions, rows, gate_rows}, options);
+  const at::Tensor gates_h = k.split_gates ? at::empty_like(gates_x) : gates_x;
+  const at::Tensor projected = at::empty({s.directions, projected_rows, s.hidden}, options);
+  const at::Tensor grad_projected = at::empty({s.directions, projected_rows, s.output}, options);
+
+  std::vector<RecurrentBackward<T>> args(s.directions);
+  const auto prepare = [&](int64_t d, int) {
+    args[d] = {ragged.view(), s, d == 1, slab<T>(packed, d),
+               sequence<const T>(state.data_ptr<T>(), state, d * s.output),
+               sequence<const T>(grad_output.data_ptr<T>(), grad_output, d * s.output),
+               slab<T>(h_0, d), slab<T>(c_0, d), slab<T>(kept, d), slab<T>(g.h_0, d),
+               slab<T>(g.c_0, d), slab<T>(gates_x, d), slab<T>(gates_h, d), slab<T>(projected, d),
+               slab<T>(grad_projected, d)};
+  };
+  run_directions(s, ragged, prepare,
+                 [&](int64_t d, const Team& team) { k.backward(args[d], team); });
+
+  g.weight_ih = at::empty({s.directions, gate_rows, s.input}, options);
+  g.weight_hh = at::empty({s.directions, gate_rows, s.output}, options);
+  g.weight_hr = at::empty({s.projected ? s.directions : 0, s.output, s.hidden}, options);
+  for (int64_t d = 0; d < s.directions; ++d) {
+    const T* x = input.const_data_ptr<T>();
+    const auto inputs = row_pointers<const T>(ragged, d == 1, [&](int64_t t, int64_t, int64_t b) {
+      return x + t * input.stride(0) + b * input.stride(1);
+    });
+    const auto states = row_pointers<const T>(ragged, d == 1, [&](int64_t t, int64_t step, int64_t b) {
+      const int64_t before = d == 1 ? t + 1 : t - 1;
+      return step == 0 ? args[d].h_0 + b * s.output
+                       : args[d].output.data + before * state.stride(0) + b * state.stride(1);
+    });
+    weight_gradient<T>(gates_x[d], inputs, g.weight_ih[d]);
+    weight_gradient<T>(gates_h[d], states, g.weight_hh[d]);
+    if (s.projected)
+      weight_gradient<T>(grad_projected[d],
+                         matrix_rows<const T>(args[d].projected, rows, s.hidden), g.weight_hr[d]);
+    T* dx = g.input.data_ptr<T>();
+    const auto grads = row_pointers<T>(ragged, d == 1, [&](int64_t t, int64_t, int64_t b) {
+      return dx + t * g.input.stride(0) + b * g.input.stride(1);
+    });
+    input_gradient<T>(gates_x[d], weights.weight_ih(d), grads, d == 1);
+  }
+  g.bias_ih = in.has_biases ? gates_x.sum(1) : at::empty({0, gate_rows}, options);
+  g.bias_hh = in.has_biases && k.split_gates ? gates_h.sum(1) : g.bias_ih;
+  return g;
+}
+
+}  // namespace
+
+LayerOutputs layer_forward(const LayerInputs& in, const std::optional<at::Tensor>& packed, bool save) {
+  check_floating(in.op, "input", in.input);
+  return in.input.scalar_type() == at::kFloat ? forward<float>(in, packed, save)
+                                              : forward<double>(in, packed, save);
+}
+
+LayerGradients layer_backward(const LayerInputs& in, const at::Tensor& output,
+                              const at::Tensor& saved, const at::Tensor& grad_output,
+                              const at::Tensor& grad_h_n, const at::Tensor& grad_c_n) {
+  check_floating(in.op, "input", in.input);
+  for (const auto& [name, grad] : {std::pair{"output", output}, std::pair{"saved", saved},
+                                   std::pair{"grad_output", grad_output}, std::pair{"grad_h_n", grad_h_n}})
+    check_like(in.op, name, grad, in.input, "input");
+  return in.input.scalar_type() == at::kFloat
+             ? backward<float>(in, output, saved, grad_output, grad_h_n, grad_c_n)
+             : backward<double>(in, output, saved, grad_output, grad_h_n, grad_c_n);
+}
+
+at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases) {
+  TORCH_CHECK_VALUE(!weights.empty(), op, ": weights: expected at least 2 tensors, got 0");
+  check_floating(op, "weights", weights[0]);
+  const auto pack = [&]<typename T>(const RecurrentKernels<T>& k) {
+    const Weights checked(op, weights, has_biases, k.gates, k.has_cell);
+    return pack_directions<T>(k, checked, k.packed_forward_size, k.pack_forward);
+  };
+  return weights[0].scalar_type() == at::kFloat ? pack(cell_kernels<float>(cell))
+                                                : pack(cell_kernels<double>(cell));
+}
+
+}  // namespace seq2seq_ext

@@ -1,0 +1,52 @@
+// What the lstm, gru and rnn ops share: check, allocate, sort by length, run both
+// directions, and the large products after backward.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "kernels/isa.h"
+
+namespace seq2seq_ext {
+
+enum class CellKind { kLstm, kGru, kRnnTanh, kRnnRelu };
+
+// Dims as in kernels/recurrent.h; D directions. weights: for each direction weight_ih,
+// weight_hh, then bias_ih, bias_hh if has_biases, then weight_hr if P is projected.
+struct LayerInputs {
+  const char* op;
+  CellKind cell;
+  at::Tensor input;                    // [T, B, I]
+  std::optional<at::Tensor> lengths;   // int64 [B] or all T
+  at::Tensor h_0;                      // [D, B, P]
+  at::Tensor c_0;                      // [D, B, H]; undefined without a cell state
+  at::TensorList weights;
+  bool has_biases;
+};
+
+struct LayerOutputs {
+  at::Tensor output;  // [T, B, D*P], zero past the end
+  at::Tensor h_n;     // [D, B, P]
+  at::Tensor c_n;     // [D, B, H] or undefined
+  at::Tensor saved;   // private to backward; empty in inference
+};
+
+struct LayerGradients {
+  at::Tensor input, h_0, c_0;
+  at::Tensor weight_ih;          // [D, G*H, I]
+  at::Tensor weight_hh;          // [D, G*H, P]
+  at::Tensor bias_ih, bias_hh;   // [D, G*H]; empty without biases
+  at::Tensor weight_hr;          // [D, P, H]; empty without projection
+};
+
+LayerOutputs layer_forward(const LayerInputs&, const std::optional<at::Tensor>& packed, bool save);
+
+LayerGradients layer_backward(const LayerInputs&, const at::Tensor& output,
+                              const at::Tensor& saved, const at::Tensor& grad_output,
+                              const at::Tensor& grad_h_n, const at::Tensor& grad_c_n);
+
+// The weights as forward's kernels read them: float [D * size], valid for the ISA in force.
+at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases);
+
+}  // namespace seq2seq_ext
