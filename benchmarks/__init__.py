@@ -1,0 +1,1 @@
+"""Ratios against rivals: ``python -m benchmarks [names]``."""

@@ -1,0 +1,33 @@
+"""Runs the named benchmarks (all without a name); ``--json FILE`` keeps the figures."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+import seq2seq_ext
+
+NAMES = ("lstm", "gru", "attention", "beam_search")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    for name in args.names:
+        if name not in NAMES:
+            parser.error(f"name: expected one of {', '.join(NAMES)}, got {name!r}")
+    info = seq2seq_ext.info()
+    print(", ".join(f"{key} {value}" for key, value in info.items()))
+    rows = []
+    for name in args.names or NAMES:
+        for comparison in importlib.import_module(f"benchmarks.{name}").run():
+            print("\n".join(comparison.lines()), flush=True)
+            rows.append(comparison.to_dict())
+    if args.json:
+        args.json.write_text(json.dumps({"info": info, "rows": rows}, indent=2, default=str))
+
+
+if __name__ == "__main__":
+    main()

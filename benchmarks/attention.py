@@ -1,0 +1,50 @@
+"""Additive attention against eager PyTorch."""
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Comparison, compare
+from seq2seq_ext import ops, reference
+
+
+def _step(sentences: int, beams: int) -> Comparison:
+    torch.manual_seed(0)
+    query = torch.randn(sentences, beams, 512)
+    keys, memory = torch.randn(sentences, 50, 512), torch.randn(sentences, 50, 1024)
+    v, lengths = torch.randn(512) / 20, torch.randint(25, 51, (sentences,))
+
+    @torch.inference_mode()
+    def ours() -> tuple[Tensor, Tensor]:
+        return ops.additive_attention(query, keys, v, memory, lengths)
+
+    @torch.inference_mode()
+    def eager() -> tuple[Tensor, Tensor]:
+        return reference.additive_attention(query, keys, v, memory, lengths)
+
+    return compare(
+        f"Additive attention step, {sentences} sentences x {beams} beams, S=50, A=512, M=1024",
+        ours,
+        {"eager PyTorch": eager},
+    )
+
+
+def _training() -> Comparison:
+    torch.manual_seed(0)
+    query = torch.randn(32, 50, 256, requires_grad=True)
+    keys = torch.randn(32, 50, 256, requires_grad=True)
+    memory = torch.randn(32, 50, 512, requires_grad=True)
+    v, lengths = torch.randn(256, requires_grad=True), torch.randint(25, 51, (32,))
+    inputs = (query, keys, v, memory)
+
+    def ours() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(ops.additive_attention(*inputs, lengths)[0].sum(), inputs)
+
+    def eager() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(reference.additive_attention(*inputs, lengths)[0].sum(), inputs)
+
+    work = "Additive attention, 32 sentences, T=50, S=50, A=256, M=512: forward + backward"
+    return compare(work, ours, {"eager PyTorch": eager}, seconds=6, atol=1e-3)
+
+
+def run() -> list[Comparison]:
+    return [_step(32, 5), _step(1, 5), _training()]

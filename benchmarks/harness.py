@@ -1,0 +1,95 @@
+"""Interleaved medians of contenders that give equal results."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Run = Callable[[], Any]
+
+
+@dataclass
+class Timing:
+    """Seconds of one contender: median and quartiles."""
+
+    name: str
+    median: float
+    lower: float
+    upper: float
+
+
+@dataclass
+class Comparison:
+    """Ours first, then the rivals."""
+
+    work: str
+    timings: list[Timing]
+
+    def ratio(self, timing: Timing) -> float:
+        """How many times ours is faster."""
+        return timing.median / self.timings[0].median
+
+    def lines(self) -> list[str]:
+        ours, *rivals = self.timings
+        head = f"{self.work}: {ours.median * 1e3:.3f} ms [{ours.lower * 1e3:.3f}, {ours.upper * 1e3:.3f}]"
+        return [head] + [
+            f"    {self.ratio(r):6.2f}x over {r.name}: {r.median * 1e3:.3f} ms "
+            f"[{r.lower * 1e3:.3f}, {r.upper * 1e3:.3f}]"
+            for r in rivals
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, (tuple, list)):
+        return [t for part in result for t in _tensors(part)]
+    return []
+
+
+def compare(
+    work: str,
+    ours: Run,
+    rivals: dict[str, Run],
+    *,
+    seconds: float = 3.0,
+    atol: float = 1e-4,
+    equal: bool = True,
+) -> Comparison:
+    """Checks that all give the same tensors, then times them in turn.
+
+    Args:
+        work: what is measured, for the report.
+        ours, rivals: each returns its result; what only one of them returns is not compared.
+        seconds: how long to measure, about.
+        atol: how far results may lie apart.
+        equal: False where a rival's result can't be compared (training steps, say, whose
+            gradients the caller has compared).
+    """
+    contenders = {"ours": ours, **rivals}
+    expected = _tensors(ours())
+    for name, run in rivals.items():
+        got = _tensors(run())
+        for a, b in zip(expected, got, strict=False):
+            if equal and not torch.allclose(a, b, atol=atol, rtol=1e-3):
+                raise AssertionError(f"{work}: {name} differs by {(a - b).abs().max():.2e}")
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(samples["ours"]) < 5:
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            samples[name].append(time.perf_counter() - start)
+    return Comparison(work, [_timing(name, values) for name, values in samples.items()])
+
+
+def _timing(name: str, values: Sequence[float]) -> Timing:
+    lower, median, upper = statistics.quantiles(values, n=4)
+    return Timing(name, median, lower, upper)

@@ -1,0 +1,8 @@
+"""LSTM against torch.nn.LSTM."""
+
+from benchmarks import recurrent
+from benchmarks.harness import Comparison
+
+
+def run() -> list[Comparison]:
+    return recurrent.all_of("LSTM")
