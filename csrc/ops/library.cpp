@@ -17,6 +17,12 @@ void set_active_isa(const std::string& name) {
 
 std::string load_error() { return isa_load_error(); }
 
+// Columns of a packed panel in the ISA in force.
+int64_t panel_width(at::ScalarType dtype) {
+  return dtype == at::kDouble ? kernels<double>().gemm.panel_width
+                              : kernels<float>().gemm.panel_width;
+}
+
 std::string built_for_torch() { return SEQ2SEQ_EXT_TORCH; }
 
 }  // namespace
@@ -25,6 +31,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("isa() -> str", &isa);
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
+  m.def("panel_width(ScalarType dtype) -> int", &panel_width);
   m.def("built_for_torch() -> str", &built_for_torch);
 
   m.def(

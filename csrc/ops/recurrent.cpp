@@ -241,6 +241,8 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
   if (k.has_cell) out.c_n = at::empty_like(c_0);
   const int64_t saved_rows = save ? s.steps * s.batch : 0;
   out.saved = at::empty({s.directions, saved_rows, k.saved * s.hidden}, options);
+  // Rows that padding left over stay defined, so that every output is deterministic.
+  if (save) out.saved.slice(1, ragged.total()).zero_();
 
   std::vector<RecurrentForward<T>> args(s.directions);
   std::vector<at::Tensor> workspaces(s.directions);

@@ -1,0 +1,9 @@
+"""Typed calls of the op library, with tracing, autograd and autocast."""
+
+from seq2seq_ext.ops.backend import backend as backend
+from seq2seq_ext.ops.gru import gru as gru
+from seq2seq_ext.ops.gru import gru_pack as gru_pack
+from seq2seq_ext.ops.lstm import lstm as lstm
+from seq2seq_ext.ops.lstm import lstm_pack as lstm_pack
+from seq2seq_ext.ops.rnn import rnn as rnn
+from seq2seq_ext.ops.rnn import rnn_pack as rnn_pack

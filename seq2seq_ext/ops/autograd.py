@@ -1,0 +1,54 @@
+"""What the autograd formulas of all ops share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def needs_grad(*tensors: Tensor) -> bool:
+    """Whether a call on these tensors must save something for backward."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def double_backward(
+    function: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    grad_outputs: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Gradients of a backward op, by a differentiable recompute of the forward.
+
+    Args:
+        function: plain PyTorch forward, called with ``inputs``; its outputs match
+            ``grad_outputs``.
+        inputs: the forward's differentiable inputs.
+        grad_outputs: what the backward op got.
+        grads: gradients of what the backward op returned, one for each input; None where
+            there is none.
+
+    Returns:
+        Gradients for ``inputs`` and then ``grad_outputs``; None where nothing depends.
+    """
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in (*inputs, *grad_outputs)]
+        outputs = function(*leaves[: len(inputs)])
+        first = torch.autograd.grad(
+            outputs,
+            leaves[: len(inputs)],
+            leaves[len(inputs) :],
+            create_graph=True,
+            allow_unused=True,
+        )
+        pairs = [
+            (f, g)
+            for f, g in zip(first, grads, strict=True)
+            if f is not None and g is not None and f.requires_grad
+        ]
+        if not pairs:
+            return [None] * len(leaves)
+        second: Any = torch.autograd.grad(
+            [f for f, _ in pairs], leaves, [g for _, g in pairs], allow_unused=True
+        )
+    return list(second)
