@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 _NAMES = ("kernels", "reference")
 _active: ContextVar[str] = ContextVar("seq2seq_ext_backend", default="kernels")
 
@@ -36,6 +38,7 @@ def backend(name: str) -> Iterator[None]:
         _active.reset(token)
 
 
+@torch.compiler.assume_constant_result
 def reference_active() -> bool:
-    """Whether a ``backend("reference")`` block is open here."""
+    """Whether a ``backend("reference")`` block is open here; a compiled graph keeps its answer."""
     return _active.get() == "reference"

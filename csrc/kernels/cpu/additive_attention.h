@@ -118,8 +118,12 @@ template <typename T>
 class AdditiveScores {
  public:
   explicit AdditiveScores(const AttentionForward<T>& f)
-      : f_(f), in_(f.in), width_(round_to_vectors<T>(f.in.sizes.attention)), v_(f.workspace),
-        queries_(v_ + width_), keys_(queries_ + f.in.sizes.queries * width_),
+      : f_(f),
+        in_(f.in),
+        width_(round_to_vectors<T>(f.in.sizes.attention)),
+        v_(f.workspace),
+        queries_(v_ + width_),
+        keys_(queries_ + f.in.sizes.queries * width_),
         largest_(keys_ + kKeyBlock * width_) {}
 
   void run() const {
@@ -187,8 +191,12 @@ template <typename T>
 class AdditiveGradients {
  public:
   AdditiveGradients(const AttentionBackward<T>& g, int64_t column)
-      : g_(g), s_(g.in.sizes), column_(column), n_(smaller_width(s_.attention - column)),
-        keys_(g.workspace), grad_keys_(keys_ + s_.length * kWidth) {}
+      : g_(g),
+        s_(g.in.sizes),
+        column_(column),
+        n_(smaller_width(s_.attention - column)),
+        keys_(g.workspace),
+        grad_keys_(keys_ + s_.length * kWidth) {}
 
   void run() {
     zero(grad_keys_, s_.length * kWidth);
