@@ -15,6 +15,8 @@ class _Attention(nn.Module):
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__()
+        self._check_size("query_size", query_size)
+        self._check_size("memory_size", memory_size)
         self.query_size = query_size
         self.memory_size = memory_size
 
@@ -78,6 +80,12 @@ class _Attention(nn.Module):
         """Features of a projected memory row."""
         return self.query_size
 
+    def _check_size(self, name: str, size: int) -> None:
+        if not isinstance(size, int):
+            raise TypeError(f"{type(self).__name__}: {name}: expected an int, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{type(self).__name__}: {name}: expected at least 1, got {size}")
+
     def _check(self, name: str, x: Tensor, dims: tuple[int, ...], size: int) -> None:
         module = type(self).__name__
         if not isinstance(x, Tensor):
@@ -129,6 +137,7 @@ class AdditiveAttention(_Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(query_size, memory_size)
+        self._check_size("attention_size", attention_size)
         self.attention_size = attention_size
         self.query_projection = nn.Linear(
             query_size, attention_size, bias=False, device=device, dtype=dtype
@@ -143,7 +152,7 @@ class AdditiveAttention(_Attention):
         """Every parameter uniform in +-1/sqrt(its inputs), as in ``torch.nn.Linear``."""
         self.query_projection.reset_parameters()
         self.memory_projection.reset_parameters()
-        bound = 1 / math.sqrt(self.attention_size) if self.attention_size > 0 else 0
+        bound = 1 / math.sqrt(self.attention_size)
         nn.init.uniform_(self.v, -bound, bound)
 
     @property

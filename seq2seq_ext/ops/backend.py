@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import torch
-
 _NAMES = ("kernels", "reference")
 _active: ContextVar[str] = ContextVar("seq2seq_ext_backend", default="kernels")
 
@@ -38,7 +36,6 @@ def backend(name: str) -> Iterator[None]:
         _active.reset(token)
 
 
-@torch.compiler.assume_constant_result
 def reference_active() -> bool:
-    """Whether a ``backend("reference")`` block is open here; a compiled graph keeps its answer."""
+    """Whether a ``backend("reference")`` block is open here."""
     return _active.get() == "reference"
