@@ -56,6 +56,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias)");
   m.def("rnn_pack(Tensor[] weights, bool has_biases) -> Tensor");
+
+  m.def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
 }
 
 }  // namespace seq2seq_ext
