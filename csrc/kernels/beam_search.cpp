@@ -14,8 +14,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 template <typename T>
 double log_sum_exp(const RowPart<T>* parts, int64_t part_count) {
   double max = -kInfinity;
-  for (int64_t p = 0; p < part_count; ++p)
-    if (!(parts[p].max <= max)) max = parts[p].max;
+  for (int64_t p = 0; p < part_count; ++p) {
+    if (std::isnan(parts[p].max)) return parts[p].max;
+    max = std::max(max, parts[p].max);
+  }
   if (!std::isfinite(max)) return max;
   double sum = 0;
   for (int64_t p = 0; p < part_count; ++p)
