@@ -64,9 +64,12 @@ namespace {
 double normaliser(const BeamSearchOptions& options, int64_t length) {
   if (length == 0) return 1;
   switch (options.length_penalty) {
-    case LengthPenalty::kPower: return std::pow(static_cast<double>(length), options.alpha);
-    case LengthPenalty::kGnmt: return std::pow((5.0 + length) / 6.0, options.alpha);
-    default: return 1;
+    case LengthPenalty::kPower:
+      return std::pow(static_cast<double>(length), options.alpha);
+    case LengthPenalty::kGnmt:
+      return std::pow((5.0 + length) / 6.0, options.alpha);
+    default:
+      return 1;
   }
 }
 
@@ -192,8 +195,8 @@ class Sentence {
   bool is_settled() const {
     if (live_.empty()) return true;
     if (static_cast<int64_t>(pool_.size()) < options_.beam_size) return false;
-    const double best = std::max(normaliser(options_, length_ + 1),
-                                 normaliser(options_, options_.max_length));
+    const double best =
+        std::max(normaliser(options_, length_ + 1), normaliser(options_, options_.max_length));
     return live_.front().sum / best <= pool_.back().score;
   }
 
@@ -219,8 +222,8 @@ void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t*
       continue;
     }
     sentences_[s].advance(
-        {candidates.log_probs + offset, candidates.tokens + offset, candidates.width},
-        tokens + row, parents + row);
+        {candidates.log_probs + offset, candidates.tokens + offset, candidates.width}, tokens + row,
+        parents + row);
     for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
   }
 }
