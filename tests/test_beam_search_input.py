@@ -119,15 +119,15 @@ def test_arguments(case):
 
 def test_by_hand():
     search = BeamSearch(2, make_options(beam_size=3, max_length=1))
-    with pytest.raises(RuntimeError, match="BeamSearch.result: expected a search that is done"):
+    with pytest.raises(RuntimeError, match=r"BeamSearch.result: expected a search that is done"):
         search.result()
     for wrong in (torch.zeros(5, 4), torch.zeros(6), torch.zeros(6, 0)):
-        with pytest.raises(ValueError, match="BeamSearch.advance: logits: expected shape"):
+        with pytest.raises(ValueError, match=r"BeamSearch.advance: logits: expected shape"):
             search.advance(wrong)
-    with pytest.raises(TypeError, match="BeamSearch.advance: logits: expected a floating dtype"):
+    with pytest.raises(TypeError, match=r"BeamSearch.advance: logits: expected a floating dtype"):
         search.advance(torch.zeros(6, 4, dtype=torch.int32))
     search.advance(torch.zeros(6, 4))
-    with pytest.raises(RuntimeError, match="BeamSearch.advance: expected a search that goes on"):
+    with pytest.raises(RuntimeError, match=r"BeamSearch.advance: expected a search that goes on"):
         search.advance(torch.zeros(6, 4))
     assert len(search.result().hypotheses) == 2
     with pytest.raises(TypeError, match="BeamSearch: options: expected BeamSearchOptions"):
@@ -187,7 +187,7 @@ def test_the_engine_survives_any_candidates():
         while not engine.done:
             width = random.integers(1, 9)
             log_probs = random.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, 0], (8, width))
-            tokens, parents = engine.advance(log_probs, random.integers(-9, 9, (8, width)))
+            _tokens, parents = engine.advance(log_probs, random.integers(-9, 9, (8, width)))
             assert ((parents >= 0) & (parents < 8)).all()
         engine.result()
 

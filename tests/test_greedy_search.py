@@ -20,7 +20,7 @@ def search(model, options, sentences):
 def argmax_loop(model, options, sentence):
     tokens, state = [], model.state([sentence], 1)
     while len(tokens) < options.max_length and tokens[-1:] != [EOS]:
-        logits, state = model.step(torch.tensor([([BOS] + tokens)[-1]]), state)
+        logits, state = model.step(torch.tensor([([BOS, *tokens])[-1]]), state)
         row = logits[0].tolist()
         if len(tokens) + 1 < options.min_length:
             row[EOS] = -INF

@@ -67,6 +67,25 @@ def test_sorted_rows(isa, order):
     check((row if order == "rising" else row.flip(0))[None], 700)
 
 
+ROWS = {
+    "one outlier": lambda: torch.cat([torch.randn(9000), torch.tensor([1e30])]),
+    "peaked": lambda: torch.cat([torch.tensor([20.0]), torch.randn(9000)]),
+    "steps": lambda: torch.randn(9000).round() * 1000,
+    "wide": lambda: torch.randn(9000) * 1e37,
+    "mostly banned": lambda: torch.randn(9000).masked_fill(torch.arange(9000) % 40 > 0, -INF),
+    "one lane": lambda: torch.randn(9000) - (torch.arange(9000) % 16 > 0) * 50.0,
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("k", [1, 6, 65, 300])
+def test_hard_rows(isa, row, k):
+    torch.manual_seed(k)
+    logits = ROWS[row]()[None]
+    for same in (logits, logits.double()):
+        assert torch.equal(ops.log_softmax_topk(same, k)[1], reference.log_softmax_topk(same, k)[1])
+
+
 @pytest.mark.parametrize("place", [0, 5, 63, 8191, 8192, 16_999])
 @pytest.mark.parametrize("poison", [math.nan, INF])
 def test_a_row_without_probabilities_offers_nothing(isa, poison, place):
@@ -151,7 +170,7 @@ def test_reference_backend_and_autocast():
 
 def test_backward_says_that_there_is_none():
     log_probs, _ = ops.log_softmax_topk(torch.randn(2, 5, requires_grad=True), 2)
-    with pytest.raises(RuntimeError, match="log_softmax_topk: logits: .*gradient"):
+    with pytest.raises(RuntimeError, match=r"log_softmax_topk: logits: .*gradient"):
         log_probs.sum().backward()
 
 

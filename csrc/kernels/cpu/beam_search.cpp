@@ -1,9 +1,9 @@
-// Log-sum-exp and top-k of a stretch of logits: one pass from memory for the maximum and the
-// best k, one from the cache for the sum.
+// Log-sum-exp and top-k of a stretch of logits: one pass from memory for maxima and top-k, one
+// from the cache for the sum.
 //
-// The k best so far are a heap whose top is the worst of them: the threshold. A block of
-// vectors whose maximum does not exceed it is skipped at once, and soon nearly all are
-// (k ln(n / k) of n random logits get through).
+// The maxima of small groups of logits give a bound that at least k logits reach and few others
+// do. Blocks that do not reach it are skipped at once; what does goes through a heap of the
+// best k, so the result is exact whatever the bound.
 #include "../beam_search.h"
 
 #include "simd.h"
@@ -88,40 +88,91 @@ class Best {
 
 constexpr int kBlockVectors = 8;
 
+// The whole blocks of a stretch, seen once.
 template <typename T>
-void offer_block(const T* logits, int64_t begin, Best<T>& best) {
-  constexpr int kLanes = Simd<T>::kLanes;
-  for (int64_t i = begin; i < begin + kBlockVectors * kLanes; i += kLanes) {
-    if (!any(load(logits + i) > best.threshold())) continue;
-    for (int lane = 0; lane < kLanes; ++lane) best.offer(logits[i + lane], i + lane);
+struct Blocks {
+  static constexpr int kLanes = Simd<T>::kLanes, kBlock = kBlockVectors * kLanes;
+
+  const T* logits;
+  int64_t begin, count;
+  T max;
+  bool has_nan;
+  Vec<T> maxima[kScanLogits / kBlock];  // of each block, lane by lane
+
+  Blocks(const T* logits, int64_t begin, int64_t end)
+      : logits(logits), begin(begin), count((end - begin) / kBlock) {
+    Vec<T> all = broadcast(kLowest<T>);
+    auto is_nan = all != all;
+    for (int64_t b = 0; b < count; ++b) {
+      Vec<T> block = broadcast(kLowest<T>);
+      for (int v = 0; v < kBlockVectors; ++v) {
+        const Vec<T> x = load(logits + begin + b * kBlock + v * kLanes);
+        is_nan |= x != x;
+        block = x > block ? x : block;
+      }
+      maxima[b] = block;
+      all = block > all ? block : all;
+    }
+    max = reduce_max<T>(all);
+    has_nan = any(is_nan);
   }
-}
+
+  // How many of the maxima reach a bound.
+  int64_t reaching(T bound) const {
+    auto negated = broadcast(bound) != broadcast(bound);
+    for (int64_t b = 0; b < count; ++b) negated += maxima[b] >= bound;
+    int64_t total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total -= negated[lane];
+    return total;
+  }
+
+  // A bound that at least k logits reach, and few more: k maxima do. By bisection, which needs
+  // no order; where it does not get close, the heap filters on its own.
+  T bound(int64_t k) const {
+    constexpr int kHalvings = 5;
+    T low = kLowest<T>, high = max;
+    if (count * kLanes < k || !(max - max == 0)) return low;
+    T width = 1;
+    while (width < 1024 && reaching(high - width) < k) width *= 4;
+    low = high - width;
+    for (int i = 0; i < kHalvings && low < high; ++i) {
+      const T middle = low + (high - low) / 2;
+      if (reaching(middle) < k)
+        high = middle;
+      else
+        low = middle;
+    }
+    return reaching(low) < k ? kLowest<T> : low;
+  }
+
+  void offer_to(Best<T>& best, T bound) const {
+    for (int64_t b = 0; b < count; ++b) {
+      if (!any(maxima[b] >= bound)) continue;
+      const int64_t block = begin + b * kBlock;
+      for (int64_t i = block; i < block + kBlock; i += kLanes) {
+        if (!any(load(logits + i) >= bound)) continue;
+        for (int lane = 0; lane < kLanes; ++lane)
+          if (logits[i + lane] >= bound) best.offer(logits[i + lane], i + lane);
+      }
+    }
+  }
+
+  int64_t end() const { return begin + count * kBlock; }
+};
 
 // The best k go to best; returns the maximum, or NaN if there is one.
 template <typename T>
-T find_best(const T* logits, int64_t begin, int64_t end, Best<T>& best) {
-  constexpr int kLanes = Simd<T>::kLanes, kBlock = kBlockVectors * kLanes;
-  Vec<T> maxima = broadcast(kLowest<T>);
-  auto is_nan = maxima != maxima;
-  int64_t i = begin;
-  for (; i + kBlock <= end; i += kBlock) {
-    Vec<T> block = broadcast(kLowest<T>);
-    for (int v = 0; v < kBlockVectors; ++v) {
-      const Vec<T> x = load(logits + i + v * kLanes);
-      is_nan |= x != x;
-      block = x > block ? x : block;
-    }
-    maxima = block > maxima ? block : maxima;
-    if (any(block > best.threshold())) offer_block(logits, i, best);
-  }
-  T max = reduce_max<T>(maxima);
-  bool found_nan = any(is_nan);
-  for (; i < end; ++i) {
-    found_nan |= logits[i] != logits[i];
+T find_best(const T* logits, int64_t begin, int64_t end, int64_t k, Best<T>& best) {
+  const Blocks<T> blocks(logits, begin, end);
+  blocks.offer_to(best, blocks.bound(k));
+  T max = blocks.max;
+  bool has_nan = blocks.has_nan;
+  for (int64_t i = blocks.end(); i < end; ++i) {
+    has_nan |= logits[i] != logits[i];
     max = logits[i] > max ? logits[i] : max;
     best.offer(logits[i], i);
   }
-  return found_nan ? T(__builtin_nan("")) : max;
+  return has_nan ? T(__builtin_nan("")) : max;
 }
 
 // Sums in float64, so that float32 log-probs carry only their own rounding.
@@ -138,9 +189,13 @@ inline VecD sum_halves(VecD x) { return x; }
 template <typename T>
 double sum_exp(const T* logits, int64_t begin, int64_t end, T max) {
   constexpr int kLanes = Simd<T>::kLanes;
+  const auto term = [&](int64_t i) { return exp(load(logits + i) - max); };
   VecD sum{};
   int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) sum += sum_halves(exp(load(logits + i) - max));
+  // Widening costs as much as a third of an exp: once in four.
+  for (; i + 4 * kLanes <= end; i += 4 * kLanes)
+    sum += sum_halves((term(i) + term(i + kLanes)) + (term(i + 2 * kLanes) + term(i + 3 * kLanes)));
+  for (; i + kLanes <= end; i += kLanes) sum += sum_halves(term(i));
   if (i < end) {
     Vec<T> last = broadcast(kLowest<T>);
     for (int lane = 0; i + lane < end; ++lane) last[lane] = logits[i + lane];
@@ -152,7 +207,7 @@ double sum_exp(const T* logits, int64_t begin, int64_t end, T max) {
 template <typename T>
 void scan(const T* logits, int64_t begin, int64_t end, int64_t k, RowPart<T>* part) {
   Best<T> best(part, k);
-  const T max = find_best(logits, begin, end, best);
+  const T max = find_best(logits, begin, end, k, best);
   best.sort();
   part->max = max;
   part->taken = 0;
