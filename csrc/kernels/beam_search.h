@@ -38,8 +38,8 @@ struct RowPart {
   int64_t taken = 0;  // merge's cursor
 };
 
-// Scanned one by one, so that a row's bits never depend on who scans what. Half of it fits
-// the L1 cache next to the second reading.
+// A part's size: fixed, so that a row's bits never depend on who scans what, and small, so that
+// the second reading of a part finds it in the cache.
 constexpr int64_t kScanLogits = 8192;
 
 template <typename T>
