@@ -129,7 +129,9 @@ def run_with_gradients(kind: Kind, where: Any, inputs: Inputs) -> list[Tensor]:
     given = [
         torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs
     ]
-    gradients = torch.autograd.grad(outputs, inputs.tensors(), given, allow_unused=True)
+    pairs = [(o, g) for o, g in zip(outputs, given, strict=True) if o.requires_grad]
+    used, grads = zip(*pairs, strict=True)
+    gradients = torch.autograd.grad(used, inputs.tensors(), grads, allow_unused=True)
     zeros = [torch.zeros_like(t) for t in inputs.tensors()]
     return [*outputs, *(z if g is None else g for g, z in zip(gradients, zeros, strict=True))]
 

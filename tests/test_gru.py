@@ -1,9 +1,23 @@
 """The GRU: op, layer and cell."""
 
 from recurrent_cases import GRU
-from recurrent_op_suite import OpSuite
-from recurrent_op_suite import pytest_generate_tests_for_cases as pytest_generate_tests  # noqa: F401
+from recurrent_cell_suite import CellSuite
+from recurrent_layer_suite import LayerSuite, generate_options
+from recurrent_op_suite import OpSuite, generate_cases
+
+
+def pytest_generate_tests(metafunc):
+    generate_cases(metafunc)
+    generate_options(metafunc)
 
 
 class TestOp(OpSuite):
+    kind = GRU
+
+
+class TestLayer(LayerSuite):
+    kind = GRU
+
+
+class TestCell(CellSuite):
     kind = GRU
