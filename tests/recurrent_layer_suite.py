@@ -102,8 +102,8 @@ class PairSuite:
     def test_torchs_sample_inputs(self, sample: tuple[Any, bool]) -> None:
         given, training = sample
         args, kwargs = given.constructor_input.args, given.constructor_input.kwargs
-        theirs = getattr(nn, self.module_name())(*args, **kwargs)
-        ours = getattr(seq2seq_ext, self.module_name())(*args, **kwargs)
+        theirs = getattr(nn, self.module_name())(*args, **kwargs).double()
+        ours = getattr(seq2seq_ext, self.module_name())(*args, **kwargs).double()
         ours.load_state_dict(theirs.state_dict())
         forward = given.forward_input
         expected = with_gradients(theirs.train(training), *forward.args, **forward.kwargs)

@@ -7,7 +7,7 @@ from recurrent_layer_suite import LayerSuite, generate_options
 from recurrent_op_suite import OpSuite, generate_cases
 
 
-def pytest_generate_tests(metafunc):
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     generate_cases(metafunc)
     generate_options(metafunc)
 
