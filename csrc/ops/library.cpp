@@ -34,6 +34,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("panel_width(ScalarType dtype) -> int", &panel_width);
   m.def("built_for_torch() -> str", &built_for_torch);
 
+  m.def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
+  m.def("linear_pack(Tensor weight) -> Tensor");
   m.def(
       "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool has_biases, Tensor? packed, bool save) "

@@ -5,5 +5,6 @@ kernel of the same name.
 """
 
 from seq2seq_ext.reference.gru import gru as gru
+from seq2seq_ext.reference.linear import linear as linear
 from seq2seq_ext.reference.lstm import lstm as lstm
 from seq2seq_ext.reference.rnn import rnn as rnn
