@@ -73,6 +73,21 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias)");
   m.def("rnn_pack(Tensor[] weights, bool has_biases) -> Tensor");
+
+  m.def(
+      "additive_attention(Tensor query, Tensor keys, Tensor v, Tensor memory, "
+      "Tensor? memory_lengths) -> (Tensor context, Tensor weights)");
+  m.def(
+      "additive_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
+      "Tensor keys, Tensor v, Tensor memory, Tensor? memory_lengths, Tensor weights) "
+      "-> (Tensor query, Tensor keys, Tensor v, Tensor memory)");
+  m.def(
+      "dot_attention(Tensor query, Tensor keys, Tensor memory, Tensor? memory_lengths, "
+      "float scale) -> (Tensor context, Tensor weights)");
+  m.def(
+      "dot_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
+      "Tensor keys, Tensor memory, Tensor? memory_lengths, float scale, Tensor weights) "
+      "-> (Tensor query, Tensor keys, Tensor memory)");
 }
 
 }  // namespace seq2seq_ext
