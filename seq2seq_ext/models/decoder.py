@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout
 
-from seq2seq_ext import nn, ops
+from seq2seq_ext import ops
 from seq2seq_ext.models.config import Seq2SeqConfig
 from seq2seq_ext.models.recurrent import LayerState, pack_layer, stack, step_layer
+from seq2seq_ext.nn.attention import AdditiveAttention, DotAttention
 
 # "layers": a LayerState for each layer; "attentional" [N, H] with input feeding.
 State = dict[str, Any]
@@ -179,5 +180,5 @@ def _attention(config: Seq2SeqConfig) -> Any:
     if config.attention == "none":
         return None
     if config.attention == "additive":
-        return nn.AdditiveAttention(hidden, memory, config.attention_size or hidden)
-    return nn.DotAttention(hidden, memory, score=config.attention)
+        return AdditiveAttention(hidden, memory, config.attention_size or hidden)
+    return DotAttention(hidden, memory, score=config.attention)

@@ -1,5 +1,7 @@
 """Typed calls of the op library, with tracing, autograd and autocast."""
 
+from seq2seq_ext.ops.attention import additive_attention as additive_attention
+from seq2seq_ext.ops.attention import dot_attention as dot_attention
 from seq2seq_ext.ops.backend import backend as backend
 from seq2seq_ext.ops.gru import gru as gru
 from seq2seq_ext.ops.gru import gru_pack as gru_pack
