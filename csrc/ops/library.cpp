@@ -88,6 +88,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "dot_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
       "Tensor keys, Tensor memory, Tensor? memory_lengths, float scale, Tensor weights) "
       "-> (Tensor query, Tensor keys, Tensor memory)");
+
+  m.def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
 }
 
 }  // namespace seq2seq_ext
