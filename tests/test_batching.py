@@ -73,8 +73,8 @@ def test_collate_pads_both_sides() -> None:
     assert batch.source_lengths.tolist() == [3, 0]
     assert batch.target.tolist() == [[2, 3, 0], [2, 9, 3]]
     assert batch.target_tokens == 3
-    assert pad([], 0)[0].shape == (0, 0)
-    assert pad([[], []], 0)[0].shape == (2, 0) and batch.source.dtype == torch.int64
+    assert pad([], 0)[0].shape == (0, 1)
+    assert pad([[], []], 0)[0].shape == (2, 1) and batch.source.dtype == torch.int64
 
 
 def test_tsv(tmp_path: Path) -> None:

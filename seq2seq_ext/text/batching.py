@@ -51,7 +51,7 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor
                 [7, 0]]), tensor([2, 1]))
     """
     lengths = [len(sequence) for sequence in sequences]
-    width = max(lengths, default=0)
+    width = max(lengths, default=1) or 1  # a batch of empty sources still has a column
     rows = [[*sequence, *[pad_id] * (width - len(sequence))] for sequence in sequences]
     ids = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), width)
     return ids, torch.tensor(lengths, dtype=torch.int64)
