@@ -9,6 +9,13 @@ namespace {
 
 std::string isa() { return isa_name(active_isa()); }
 
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512})
+    if (isa_available(isa)) names.emplace_back(isa_name(isa));
+  return names;
+}
+
 // Tests force each path; an unknown or unsupported one raises.
 void set_active_isa(const std::string& name) {
   const std::string error = set_isa(name);
@@ -29,6 +36,7 @@ std::string built_for_torch() { return SEQ2SEQ_EXT_TORCH; }
 
 TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("isa() -> str", &isa);
+  m.def("available_isas() -> str[]", &available_isas);
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
   m.def("panel_width(ScalarType dtype) -> int", &panel_width);

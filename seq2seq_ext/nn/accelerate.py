@@ -1,0 +1,111 @@
+"""Swaps torch.nn's recurrent modules for this package's, inside a model that exists."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from seq2seq_ext.nn.gru import GRU, GRUCell
+from seq2seq_ext.nn.lstm import LSTM, LSTMCell
+from seq2seq_ext.nn.rnn import RNN, RNNCell
+
+_OURS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.LSTM: LSTM,
+    nn.GRU: GRU,
+    nn.RNN: RNN,
+    nn.LSTMCell: LSTMCell,
+    nn.GRUCell: GRUCell,
+    nn.RNNCell: RNNCell,
+}
+_NAMES = {theirs.__name__ for theirs in _OURS}
+
+
+@dataclass(frozen=True)
+class AccelerateReport:
+    """What :func:`accelerate` did, by the names of ``module.named_modules()``."""
+
+    swapped: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)  # name -> why
+
+    def __str__(self) -> str:
+        lines = [f"swapped {name or '(the module itself)'}" for name in self.swapped]
+        lines += [
+            f"left {name or '(the module itself)'}: {why}" for name, why in self.left.items()
+        ]
+        return "\n".join(lines) or "no recurrent module found"
+
+
+def accelerate(module: nn.Module) -> AccelerateReport:
+    """Makes every nn.LSTM, GRU, RNN and their cells in ``module`` run on this package's ops.
+
+    In place: each stays the same object with the same Parameters, hooks and mode; only its
+    class changes. So optimizers, references held elsewhere and ``module`` itself, if it is
+    one of them, all go on working. A second call changes nothing.
+
+    Raises:
+        TypeError: ``module`` is no nn.Module.
+
+    Example:
+        >>> import torch, seq2seq_ext
+        >>> model = torch.nn.Sequential(torch.nn.LSTM(3, 4))
+        >>> seq2seq_ext.accelerate(model)
+        AccelerateReport(swapped=['0'], left={})
+        >>> type(model[0]) is seq2seq_ext.LSTM
+        True
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"accelerate: module: expected a torch.nn.Module, got {type(module).__name__}"
+        )
+    report = AccelerateReport()
+    for name, candidate in module.named_modules():
+        if not _is_recurrent(candidate):
+            continue
+        why = _why_left(candidate)
+        if why:
+            report.left[name] = why
+        else:
+            candidate.__class__ = _OURS[type(candidate)]
+            report.swapped.append(name)
+    return report
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    return (
+        isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+        or type(module).__name__ in _NAMES
+        or getattr(module, "original_name", None) in _NAMES
+    )
+
+
+def _why_left(module: nn.Module) -> str | None:
+    """Why a recurrent module must stay as it is; None if it can be swapped."""
+    kind = type(module)
+    if kind in _OURS.values():
+        return "already of seq2seq_ext"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "compiled by torch.jit"
+    if kind.__module__.startswith(("torch.ao.", "torch.nn.quantized", "torch.nn.quantizable")):
+        return "quantized"
+    if parametrize.is_parametrized(module):
+        return "its weights are parametrized"
+    if kind not in _OURS:
+        return f"a class of its own, {kind.__qualname__}, which may compute something else"
+    if "forward" in vars(module):
+        return "its forward is replaced on the instance"
+    parameters = [p for p in module._parameters.values() if p is not None]
+    if len(parameters) != _expected_parameters(module):
+        return "its weights are computed (weight_norm, for instance)"
+    for parameter in parameters:
+        if parameter.dtype not in (torch.float32, torch.float64):
+            return f"its weights are {parameter.dtype}; expected float32 or float64"
+        if parameter.device.type != "cpu":
+            return f"its weights are on {parameter.device}; expected on cpu"
+    return None
+
+
+def _expected_parameters(module: nn.Module) -> int:
+    if isinstance(module, nn.RNNBase):
+        return len(module._flat_weights_names)
+    return 4 if module.bias else 2
