@@ -1,5 +1,109 @@
+// Beam search, in four parts that know only the one before:
+//   scan + merge  a row of logits -> its best tokens with their log-probs
+//   Sentence      the rows of one sentence -> the survivors of a step
+//   pool          hypotheses that have ended
+//   back-pointers survivors' and hypotheses' tokens, read backwards at the end
+//
+// Semantics (the Python reference is the same, line for line):
+// - log_prob = min(0, logit - logsumexp(row)), rounded to the type of the logits, so that sums
+//   of float32 log-probs are exact in float64 and ties stay ties. A row whose logsumexp is not
+//   finite (a NaN, a +inf, or nothing but -inf) offers no candidates; -inf is never chosen.
+// - Candidates are ordered by (sum desc, parent asc, logit desc, token asc): a total order.
+//   They are walked until beam_size of them that do not end are met; those survive. Every one
+//   met before that ends with EOS goes to the pool, unless it is shorter than min_length.
+//   Only beam 0 is live in the first step.
+// - Length counts EOS. At max_length every candidate met goes to the pool as it is.
+// - The pool keeps the best beam_size by (score desc, order of ending). The score is the sum
+//   over a normaliser: 1, L^alpha (power), or ((5 + L) / 6)^alpha (gnmt, Wu et al. 2016).
+// - If every live row dies while the pool is empty, the dying prefixes enter it as they are.
+// - A sentence stops when the pool is full and no live hypothesis can beat its worst any more:
+//   sums only fall, so the best live sum over the best normaliser in reach is a sound bound.
+// - N = batch_size * beam_size is fixed. A row without a live hypothesis gets pad_id as its
+//   token and itself as its parent.
 #pragma once
+
+#include <cstdint>
+#include <vector>
+
 namespace seq2seq_ext {
+
+// What a scan keeps of one stretch of a row.
 template <typename T>
-struct BeamSearchKernels {};
+struct RowPart {
+  double max;        // NaN if the stretch holds one
+  double sum;        // of e^(logit - max); meaningless unless max is finite
+  int64_t count;     // tokens kept: the best, without those of -inf
+  T* logits;         // [count] (logit desc, token asc)
+  int64_t* tokens;   // [count]
+  int64_t taken = 0;  // merge's cursor
+};
+
+// Scanned one by one, so that a row's bits never depend on who scans what. Half of it fits
+// the L1 cache next to the second reading.
+constexpr int64_t kScanLogits = 8192;
+
+template <typename T>
+struct BeamSearchKernels {
+  // Reads logits[begin, end) and leaves the best k (at most) in part, whose arrays hold k.
+  void (*scan)(const T* logits, int64_t begin, int64_t end, int64_t k, RowPart<T>* part);
+};
+
+// The best k tokens of a row from its scanned parts, in order; [k] log_probs and tokens. Where
+// the row has fewer candidates, the rest is -inf with the lowest tokens that are no candidates.
+template <typename T>
+void merge_parts(const T* logits, RowPart<T>* parts, int64_t part_count, int64_t k, T* log_probs,
+                 int64_t* tokens);
+
+enum class LengthPenalty { kNone, kPower, kGnmt };
+
+struct BeamSearchOptions {
+  int64_t beam_size;
+  int64_t n_best;  // at most beam_size
+  int64_t eos_id;
+  int64_t pad_id;
+  int64_t max_length;  // at least 1
+  int64_t min_length;  // at most max_length
+  LengthPenalty length_penalty;
+  double alpha;
+};
+
+// Each row's best tokens, best first: [rows, width].
+struct Candidates {
+  const double* log_probs;
+  const int64_t* tokens;
+  int64_t width;
+};
+
+struct Hypothesis {
+  std::vector<int64_t> tokens;
+  double score;
+  double log_prob;
+};
+
+class Sentence;
+
+class BeamSearch {
+ public:
+  BeamSearch(int64_t batch_size, const BeamSearchOptions& options);
+  ~BeamSearch();
+
+  // One step. tokens and parents are [rows]; a parent is a row.
+  void advance(const Candidates& candidates, int64_t* tokens, int64_t* parents);
+
+  bool done() const;
+  int64_t rows() const;
+  int64_t batch_size() const;
+  const BeamSearchOptions& options() const { return options_; }
+
+  // How many candidates a row must offer, if its vocabulary has them: one can be EOS.
+  int64_t width() const { return options_.beam_size + 1; }
+
+  // At most n_best, the best first.
+  std::vector<Hypothesis> hypotheses(int64_t sentence) const;
+
+ private:
+  BeamSearchOptions options_;
+  std::vector<Sentence> sentences_;
+};
+
 }  // namespace seq2seq_ext

@@ -1,1 +1,249 @@
+// Additive and dot attention: checks, outputs, and the cut of the work over sentences.
+#include "kernels/attention.h"
+
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
+
+#include <memory>
+#include <tuple>
+
+#include "check.h"
+#include "kernels/isa.h"
+#include "parallel.h"
+
+namespace seq2seq_ext {
+
+namespace {
+
+using at::Tensor;
+
+struct Inputs {
+  const char* op;
+  Tensor query, keys;
+  std::optional<Tensor> v;  // additive only
+  Tensor memory;
+  std::optional<Tensor> lengths;
+  double scale;
+};
+
+// Checked inputs, features contiguous.
+class Batch {
+ public:
+  explicit Batch(const Inputs& in) : in_(in) {
+    check_floating(in.op, "query", in.query);
+    check_dim(in.op, "query", in.query, 3, "[B, T, A]");
+    check_dim(in.op, "keys", in.keys, 3, "[B, S, A]");
+    check_dim(in.op, "memory", in.memory, 3, "[B, S, M]");
+    batch = in.query.size(0);
+    sizes = {in.query.size(1), 0, in.memory.size(1), in.query.size(2), in.memory.size(2)};
+    check_like(in.op, "keys", in.keys, in.query, "query");
+    check_like(in.op, "memory", in.memory, in.query, "query");
+    check_shape(in.op, "memory", in.memory, {batch, sizes.source, sizes.memory});
+    check_shape(in.op, "keys", in.keys, {batch, sizes.source, sizes.attention});
+    in_.query = dense_rows(in.query);
+    in_.keys = dense_rows(in.keys);
+    in_.memory = dense_rows(in.memory);
+    if (in.v) {
+      check_like(in.op, "v", *in.v, in.query, "query");
+      check_shape(in.op, "v", *in.v, {sizes.attention});
+      in_.v = in.v->contiguous();
+    }
+    if (in.lengths)
+      lengths_ = check_lengths(in.op, "memory_lengths", *in.lengths, batch, sizes.source);
+  }
+
+  Tensor empty(at::IntArrayRef shape) const { return at::empty(shape, in_.query.options()); }
+  void check(const char* name, const Tensor& t, at::IntArrayRef shape) const {
+    check_like(in_.op, name, t, in_.query, "query");
+    check_shape(in_.op, name, t, shape);
+  }
+  bool is_additive() const { return in_.v.has_value(); }
+
+  // Queries [begin, end) of sentence b.
+  template <typename T>
+  AttentionInputs<T> sentence(int64_t b, int64_t begin, int64_t end) const {
+    AttentionSizes s = sizes;
+    s.queries = end - begin;
+    s.length = lengths_.defined() ? lengths_.const_data_ptr<int64_t>()[b] : s.source;
+    return {s, rows<T>(in_.query, b, begin), rows<T>(in_.keys, b),
+            in_.v ? in_.v->const_data_ptr<T>() : nullptr, rows<T>(in_.memory, b),
+            static_cast<T>(in_.scale)};
+  }
+
+  template <typename T>
+  static Rows<const T> rows(const Tensor& t, int64_t b, int64_t row = 0) {
+    return {t.const_data_ptr<T>() + b * t.stride(0) + row * t.stride(1), t.stride(1)};
+  }
+
+  int64_t batch;
+  AttentionSizes sizes;  // length is each sentence's own
+
+ private:
+  Inputs in_;
+  Tensor lengths_;
+};
+
+// Calls body(b, begin, end, workspace) until the n items of every sentence are done. Sentences
+// are cut, at multiples of block, only when there are fewer of them than threads.
+template <typename T, class Body>
+void for_each_part(int64_t batch, int64_t n, int64_t block, int64_t sentence_work,
+                   int64_t workspace_size, const Body& body) {
+  const int64_t threads = max_threads(), blocks = (n + block - 1) / block;
+  const int64_t parts = batch == 0 ? 0 : std::min(blocks, (threads + batch - 1) / batch);
+  if (parts == 0) return;
+  const auto run = [&](int64_t first, int64_t last) {
+    const auto workspace = std::make_unique_for_overwrite<T[]>(workspace_size);
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t part = task % parts;
+      body(task / parts, blocks * part / parts * block,
+           std::min(n, blocks * (part + 1) / parts * block), workspace.get());
+    }
+  };
+  // Below this many steps a thread costs more than it does.
+  constexpr int64_t kWorthAThread = 30'000;
+  const int64_t grain = 1 + kWorthAThread / (1 + sentence_work / parts);
+  if (threads == 1)
+    run(0, batch * parts);
+  else
+    at::parallel_for(0, batch * parts, grain, run);
+}
+
+template <typename T>
+std::tuple<Tensor, Tensor> forward(const Batch& batch) {
+  const AttentionSizes& s = batch.sizes;
+  const AttentionKernels<T>& k = kernels<T>().attention;
+  const ScoreKernels<T>& scores = batch.is_additive() ? k.additive : k.dot;
+  const Tensor context = batch.empty({batch.batch, s.queries, s.memory});
+  const Tensor weights = batch.empty({batch.batch, s.queries, s.source});
+  T* const c = context.template data_ptr<T>();
+  T* const w = weights.template data_ptr<T>();
+  for_each_part<T>(batch.batch, s.queries, 1, s.queries * s.source * (s.attention + s.memory),
+                   scores.forward_workspace(s),
+                   [&](int64_t b, int64_t begin, int64_t end, T* workspace) {
+                     const int64_t row = b * s.queries + begin;
+                     scores.forward({batch.sentence<T>(b, begin, end), c + row * s.memory,
+                                     w + row * s.source, workspace});
+                   });
+  return {context, weights};
+}
+
+struct Gradients {
+  Tensor query, keys, v, memory;
+};
+
+// The sentences' parts, in order.
+template <typename T>
+Tensor sum_sentences(const Tensor& parts, const Tensor& total) {
+  const int64_t n = total.numel();
+  const T* from = parts.const_data_ptr<T>();
+  T* to = total.data_ptr<T>();
+  std::fill_n(to, n, T(0));
+  for (int64_t b = 0; b < parts.size(0); ++b, from += n)
+    for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+  return total;
+}
+
+template <typename T>
+Gradients backward(const Batch& batch, const Tensor& weights, const Tensor& grad_context,
+                   const Tensor& grad_weights) {
+  const AttentionSizes& s = batch.sizes;
+  const int64_t n = batch.batch;
+  const AttentionKernels<T>& k = kernels<T>().attention;
+  const ScoreKernels<T>& scores = batch.is_additive() ? k.additive : k.dot;
+  const Tensor grad_scores = batch.empty({n, s.queries, s.source});
+  const Tensor grad_v = batch.empty({batch.is_additive() ? n : 0, s.attention});
+  Gradients g{batch.empty({n, s.queries, s.attention}), batch.empty({n, s.source, s.attention}),
+              batch.empty({s.attention}), batch.empty({n, s.source, s.memory})};
+  const auto sentence = [&](int64_t b, int64_t begin, int64_t end, T* workspace) {
+    const int64_t row = b * s.queries + begin;
+    return AttentionBackward<T>{
+        batch.sentence<T>(b, begin, end),
+        weights.const_data_ptr<T>() + row * s.source,
+        Batch::rows<T>(grad_context, b, begin),
+        Batch::rows<T>(grad_weights, b, begin),
+        grad_scores.data_ptr<T>() + row * s.source,
+        g.query.data_ptr<T>() + row * s.attention,
+        g.keys.data_ptr<T>() + b * s.source * s.attention,
+        batch.is_additive() ? grad_v.data_ptr<T>() + b * s.attention : nullptr,
+        g.memory.data_ptr<T>() + b * s.source * s.memory,
+        workspace};
+  };
+  const int64_t work = s.queries * s.source;
+  for_each_part<T>(n, s.queries, 1, work * s.memory, 0,
+                   [&](int64_t b, int64_t begin, int64_t end, T*) {
+                     k.grad_scores(sentence(b, begin, end, nullptr));
+                   });
+  for_each_part<T>(n, s.memory, k.column_block, work * s.memory, 0,
+                   [&](int64_t b, int64_t begin, int64_t end, T*) {
+                     k.grad_memory(sentence(b, 0, s.queries, nullptr), begin, end);
+                   });
+  AttentionSizes longest = s;
+  longest.length = s.source;
+  for_each_part<T>(n, s.attention, k.column_block, work * s.attention,
+                   scores.backward_workspace(longest),
+                   [&](int64_t b, int64_t begin, int64_t end, T* workspace) {
+                     scores.grad_inputs(sentence(b, 0, s.queries, workspace), begin, end);
+                   });
+  if (batch.is_additive()) sum_sentences<T>(grad_v, g.v);
+  return g;
+}
+
+std::tuple<Tensor, Tensor> forward_any(const Inputs& in) {
+  const Batch batch(in);
+  return in.query.scalar_type() == at::kFloat ? forward<float>(batch) : forward<double>(batch);
+}
+
+Gradients backward_any(const Inputs& in, const Tensor& weights, const Tensor& grad_context,
+                       const Tensor& grad_weights) {
+  const Batch batch(in);
+  const AttentionSizes& s = batch.sizes;
+  batch.check("grad_context", grad_context, {batch.batch, s.queries, s.memory});
+  batch.check("grad_weights", grad_weights, {batch.batch, s.queries, s.source});
+  batch.check("weights", weights, {batch.batch, s.queries, s.source});
+  const auto run = in.query.scalar_type() == at::kFloat ? &backward<float> : &backward<double>;
+  return run(batch, weights.contiguous(), dense_rows(grad_context), dense_rows(grad_weights));
+}
+
+std::tuple<Tensor, Tensor> additive_attention(const Tensor& query, const Tensor& keys,
+                                              const Tensor& v, const Tensor& memory,
+                                              const std::optional<Tensor>& memory_lengths) {
+  return forward_any({"additive_attention", query, keys, v, memory, memory_lengths, 1});
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> additive_attention_backward(
+    const Tensor& grad_context, const Tensor& grad_weights, const Tensor& query,
+    const Tensor& keys, const Tensor& v, const Tensor& memory,
+    const std::optional<Tensor>& memory_lengths, const Tensor& weights) {
+  const Gradients g =
+      backward_any({"additive_attention_backward", query, keys, v, memory, memory_lengths, 1},
+                   weights, grad_context, grad_weights);
+  return {g.query, g.keys, g.v, g.memory};
+}
+
+std::tuple<Tensor, Tensor> dot_attention(const Tensor& query, const Tensor& keys,
+                                         const Tensor& memory,
+                                         const std::optional<Tensor>& memory_lengths,
+                                         double scale) {
+  return forward_any({"dot_attention", query, keys, {}, memory, memory_lengths, scale});
+}
+
+std::tuple<Tensor, Tensor, Tensor> dot_attention_backward(
+    const Tensor& grad_context, const Tensor& grad_weights, const Tensor& query,
+    const Tensor& keys, const Tensor& memory, const std::optional<Tensor>& memory_lengths,
+    double scale, const Tensor& weights) {
+  const Gradients g =
+      backward_any({"dot_attention_backward", query, keys, {}, memory, memory_lengths, scale},
+                   weights, grad_context, grad_weights);
+  return {g.query, g.keys, g.memory};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(seq2seq_ext, CPU, m) {
+  m.impl("additive_attention", &additive_attention);
+  m.impl("additive_attention_backward", &additive_attention_backward);
+  m.impl("dot_attention", &dot_attention);
+  m.impl("dot_attention_backward", &dot_attention_backward);
+}
+
+}  // namespace seq2seq_ext

@@ -4,6 +4,9 @@ Same names and signatures as the fast ones; imports nothing of theirs. Read it b
 kernel of the same name.
 """
 
+from seq2seq_ext.reference.attention import additive_attention as additive_attention
+from seq2seq_ext.reference.attention import dot_attention as dot_attention
 from seq2seq_ext.reference.gru import gru as gru
+from seq2seq_ext.reference.linear import linear as linear
 from seq2seq_ext.reference.lstm import lstm as lstm
 from seq2seq_ext.reference.rnn import rnn as rnn

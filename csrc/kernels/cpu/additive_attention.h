@@ -1,0 +1,274 @@
+// Scores of additive attention (Bahdanau et al. 2015): score(t, s) = sum_a v_a tanh(q_ta + k_sa).
+//
+// T * S * A tanh bound it, so tanh(q + k) is split into what is made once for a query, once for
+// a key, and a division for each pair. The form is chosen for each query from its own magnitude
+// and that of its sentence's real keys, never from its batch.
+#pragma once
+
+#include "attention_rows.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+// tanh(q + k) = (tanh q + tanh k) / (1 + tanh q tanh k). Exact to the last digits of small
+// values; where both are large it would lose them.
+struct TanhForm {
+  static constexpr int kLargest = 1;
+  template <class V>
+  static V encode(V x) {
+    return tanh(x);
+  }
+  template <class V>
+  static V combine(V q, V k) {
+    return (q + k) / (q * k + 1);
+  }
+};
+
+// tanh(q + k) = 1 - 2 / (e^2q e^2k + 1). A product that overflows or vanishes gives 1 or -1,
+// as it should; a single exponential must not, and exp is exact up to 87 = 2 * 43.5.
+struct ExponentialForm {
+  static constexpr int kLargest = 43;
+  template <class V>
+  static V encode(V x) {
+    return exp(x + x);
+  }
+  template <class V>
+  static V combine(V q, V k) {
+    return 1 - 2 / (q * k + 1);
+  }
+};
+
+// Any magnitude, infinities too.
+struct PlainForm {
+  template <class V>
+  static V encode(V x) {
+    return x;
+  }
+  template <class V>
+  static V combine(V q, V k) {
+    return tanh(q + k);
+  }
+};
+
+enum class FormKind { kTanh, kExponential, kPlain };
+
+// largest: of |q| and |k|.
+template <typename T>
+FormKind form_for(T largest) {
+  if (largest <= TanhForm::kLargest) return FormKind::kTanh;
+  return largest <= ExponentialForm::kLargest ? FormKind::kExponential : FormKind::kPlain;
+}
+
+// body.template operator()<Form>(kind) for every form.
+template <class Body>
+inline void for_each_form(const Body& body) {
+  body.template operator()<TanhForm>(FormKind::kTanh);
+  body.template operator()<ExponentialForm>(FormKind::kExponential);
+  body.template operator()<PlainForm>(FormKind::kPlain);
+}
+
+// The largest magnitude in rows of n features; NaN is skipped, every form carries it through.
+template <typename T>
+T largest_magnitude(const Rows<const T>& rows, int64_t count, int64_t n) {
+  constexpr int kLanes = Simd<T>::kLanes;
+  Vec<T> largest{};
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < n; i += kLanes) {
+      const Vec<T> x = load_n(rows.data + r * rows.stride + i, n - i);
+      const Vec<T> magnitude = x < 0 ? -x : x;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+  return reduce_max<T>(largest);
+}
+
+template <typename T>
+constexpr int64_t round_to_vectors(int64_t n) {
+  constexpr int kLanes = Simd<T>::kLanes;
+  return (n + kLanes - 1) / kLanes * kLanes;
+}
+
+// n values, then zeros up to a whole vector, through f.
+template <typename T, class F>
+inline void map_padded(const T* from, int64_t n, T* to, const F& f) {
+  for (int64_t i = 0; i < n; i += Simd<T>::kLanes) store(to + i, f(load_n(from + i, n - i)));
+}
+
+// Keys that pass through all queries together, encoded, in L1.
+constexpr int kKeyBlock = 4;
+
+// Padded rows: v, the encoded queries, a block of encoded keys; then a form for each query.
+template <typename T>
+int64_t additive_forward_workspace(const AttentionSizes& s) {
+  return (1 + s.queries + kKeyBlock) * round_to_vectors<T>(s.attention) + s.queries;
+}
+
+// scores[j] = sum_a v[a] tanh(q + k[j]), all encoded and padded to width.
+template <class Form, int kKeys, typename T>
+inline void additive_tile(const T* v, const T* q, const T* k, int64_t width, T* scores) {
+  Vec<T> acc[kKeys] = {};
+  for (int64_t a = 0; a < width; a += Simd<T>::kLanes) {
+    const Vec<T> va = load(v + a), qa = load(q + a);
+#pragma GCC unroll 4
+    for (int j = 0; j < kKeys; ++j) acc[j] += va * Form::combine(qa, load(k + j * width + a));
+  }
+  for (int j = 0; j < kKeys; ++j) scores[j] = reduce_add<T>(acc[j]);
+}
+
+template <typename T>
+class AdditiveScores {
+ public:
+  explicit AdditiveScores(const AttentionForward<T>& f)
+      : f_(f), in_(f.in), width_(round_to_vectors<T>(f.in.sizes.attention)), v_(f.workspace),
+        queries_(v_ + width_), keys_(queries_ + f.in.sizes.queries * width_),
+        largest_(keys_ + kKeyBlock * width_) {}
+
+  void run() const {
+    const AttentionSizes& s = in_.sizes;
+    map_padded(in_.v, s.attention, v_, [](Vec<T> x) { return x; });
+    const T largest_key = largest_magnitude(in_.keys, s.length, s.attention);
+    for (int64_t t = 0; t < s.queries; ++t) {
+      const T* query = in_.query.data + t * in_.query.stride;
+      const T largest_query = largest_magnitude<T>({query, 0}, 1, s.attention);
+      largest_[t] = largest_query > largest_key ? largest_query : largest_key;
+    }
+    for_each_form([&]<class Form>(FormKind kind) { run_form<Form>(kind); });
+  }
+
+ private:
+  // The scores of the queries of one form.
+  template <class Form>
+  void run_form(FormKind kind) const {
+    const AttentionSizes& s = in_.sizes;
+    const auto encode = [](Vec<T> x) { return Form::encode(x); };
+    bool any = false;
+    for (int64_t t = 0; t < s.queries; ++t) {
+      if (form_for(largest_[t]) != kind) continue;
+      any = true;
+      map_padded(in_.query.data + t * in_.query.stride, s.attention, queries_ + t * width_, encode);
+    }
+    if (!any) return;
+    for (int64_t s0 = 0; s0 < s.length; s0 += kKeyBlock) {
+      const int64_t count = s.length - s0 < kKeyBlock ? s.length - s0 : kKeyBlock;
+      for (int64_t j = 0; j < count; ++j)
+        map_padded(in_.keys.data + (s0 + j) * in_.keys.stride, s.attention, keys_ + j * width_,
+                   encode);
+      for (int64_t t = 0; t < s.queries; ++t)
+        if (form_for(largest_[t]) == kind)
+          with_count<kKeyBlock>(count, [&]<int kKeys>() {
+            additive_tile<Form, kKeys>(v_, queries_ + t * width_, keys_, width_,
+                                       f_.weights + t * s.source + s0);
+          });
+    }
+  }
+
+  const AttentionForward<T>& f_;
+  const AttentionInputs<T>& in_;
+  const int64_t width_;
+  T* const v_;
+  T* const queries_;
+  T* const keys_;
+  T* const largest_;
+};
+
+template <typename T>
+void additive_forward(const AttentionForward<T>& f) {
+  AdditiveScores<T>(f).run();
+  finish_forward(f);
+}
+
+// A block of columns of the keys, encoded, and of their gradient.
+template <typename T>
+int64_t additive_backward_workspace(const AttentionSizes& s) {
+  return 2 * s.length * kPanelWidth<T>;
+}
+
+// Gradients of one block of columns. tanh is made again; d tanh(x) = 1 - tanh(x)^2.
+template <typename T>
+class AdditiveGradients {
+ public:
+  AdditiveGradients(const AttentionBackward<T>& g, int64_t column)
+      : g_(g), s_(g.in.sizes), column_(column), n_(smaller_width(s_.attention - column)),
+        keys_(g.workspace), grad_keys_(keys_ + s_.length * kWidth) {}
+
+  void run() {
+    zero(grad_keys_, s_.length * kWidth);
+    const T largest_key =
+        largest_magnitude<T>({g_.in.keys.data + column_, g_.in.keys.stride}, s_.length, n_);
+    for_each_form([&]<class Form>(FormKind kind) {
+      bool encoded = false;
+      for (int64_t t = 0; t < s_.queries; ++t) {
+        const T largest_query = largest_magnitude<T>({query(t), 0}, 1, n_);
+        if (form_for(largest_query > largest_key ? largest_query : largest_key) != kind) continue;
+        if (!encoded) encode_keys<Form>();
+        encoded = true;
+        add_query<Form>(t);
+      }
+    });
+    for (int half = 0; half < kHalves; ++half) {
+      const int64_t n = n_ - half * kLanes;
+      if (n <= 0) continue;
+      const int64_t at = column_ + half * kLanes;
+      const Vec<T> v = load_n(g_.in.v + at, n);
+      for (int64_t s = 0; s < s_.length; ++s)
+        store_n(g_.grad_keys + s * s_.attention + at,
+                v * load(grad_keys_ + s * kWidth + half * kLanes), n);
+      store_n(g_.grad_v + at, grad_v_[half], n);
+    }
+    zero_masked_rows(s_, g_.grad_keys, s_.attention, column_, column_ + n_);
+  }
+
+ private:
+  static constexpr int kLanes = Simd<T>::kLanes, kHalves = 2, kWidth = kPanelWidth<T>;
+
+  static int64_t smaller_width(int64_t n) { return n < kWidth ? n : kWidth; }
+  const T* query(int64_t t) const { return g_.in.query.data + t * g_.in.query.stride + column_; }
+
+  // Columns of a half; load_n gives zeros for none.
+  Vec<T> half_of(const T* row, int half) const {
+    return n_ > half * kLanes ? load_n(row + half * kLanes, n_ - half * kLanes) : Vec<T>{};
+  }
+
+  template <class Form>
+  void encode_keys() const {
+    for (int64_t s = 0; s < s_.length; ++s)
+      for (int half = 0; half < kHalves; ++half) {
+        const Vec<T> k = half_of(g_.in.keys.data + s * g_.in.keys.stride + column_, half);
+        store(keys_ + s * kWidth + half * kLanes, Form::encode(k));
+      }
+  }
+
+  template <class Form>
+  void add_query(int64_t t) {
+    const T* grad_scores = g_.grad_scores + t * s_.source;
+    Vec<T> q[kHalves], grad_q[kHalves] = {};
+    for (int half = 0; half < kHalves; ++half) q[half] = Form::encode(half_of(query(t), half));
+    for (int64_t s = 0; s < s_.length; ++s)
+      for (int half = 0; half < kHalves; ++half) {
+        const int64_t at = s * kWidth + half * kLanes;
+        const Vec<T> y = Form::combine(q[half], load(keys_ + at));
+        const Vec<T> grad = grad_scores[s] * (1 - y * y);
+        grad_q[half] += grad;
+        grad_v_[half] += grad_scores[s] * y;
+        store(grad_keys_ + at, load(grad_keys_ + at) + grad);
+      }
+    for (int half = 0; half < kHalves; ++half) {
+      const int64_t n = n_ - half * kLanes, at = column_ + half * kLanes;
+      if (n > 0)
+        store_n(g_.grad_query + t * s_.attention + at, load_n(g_.in.v + at, n) * grad_q[half], n);
+    }
+  }
+
+  const AttentionBackward<T>& g_;
+  const AttentionSizes& s_;
+  const int64_t column_, n_;
+  T* const keys_;
+  T* const grad_keys_;  // before the factor v
+  Vec<T> grad_v_[kHalves] = {};
+};
+
+template <typename T>
+void additive_grad_inputs(const AttentionBackward<T>& g, int64_t begin, int64_t end) {
+  for (int64_t column = begin; column < end; column += kPanelWidth<T>)
+    AdditiveGradients<T>(g, column).run();
+}
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA
