@@ -222,12 +222,12 @@ class Translator:
         self, where: str, options: BeamSearchOptions | None, search: dict[str, Any]
     ) -> BeamSearchOptions:
         config = self.parts.model.config
-        ids = {"bos_id": config.bos_id, "eos_id": config.eos_id, "pad_id": config.pad_id}
+        ids: dict[str, Any] = {"bos_id": config.bos_id, "eos_id": config.eos_id, "pad_id": config.pad_id}
         if options is None:
             known = set(BeamSearchOptions.__dataclass_fields__) - set(ids)
             if unknown := sorted(set(search) - known):
                 raise TypeError(f"{where}: expected keywords among {sorted(known)}, got {unknown}")
-            return BeamSearchOptions(**ids, **search)
+            return BeamSearchOptions(**{**ids, **search})
         if not isinstance(options, BeamSearchOptions):
             raise TypeError(f"{where}: options: expected BeamSearchOptions, got {options!r}")
         if search:

@@ -14,7 +14,7 @@ TEXTS = ["badge", "", "a", "face", "zzz", "gadfacebead", "a", "😀é"]
 
 def text_model(**fields):
     torch.manual_seed(3)
-    source, target = Vocabulary("abcdefg"), Vocabulary(["B", "AE", "JH", "F", "EY", "S", "D"])
+    source, target = Vocabulary(list("abcdefg")), Vocabulary(["B", "AE", "JH", "F", "EY", "S", "D"])
     config = Seq2SeqConfig(
         source_vocabulary_size=len(source),
         target_vocabulary_size=len(target),
@@ -130,7 +130,7 @@ def test_model_without_attention():
         (lambda t: Tokenization(joiner=3), TypeError, "joiner"),
         (lambda t: TextModel(t.parts.model, *[t.parts] * 3), TypeError, "source_vocabulary"),
         (
-            lambda t: TextModel(t.parts.model, Vocabulary("a"), *list(vars(t.parts).values())[2:]),
+            lambda t: TextModel(t.parts.model, Vocabulary(["a"]), *list(vars(t.parts).values())[2:]),
             ValueError,
             "source_vocabulary",
         ),
@@ -160,7 +160,7 @@ def broken_config(folder, change):
         (lambda f: broken_config(f, lambda c: c["model"].update(hidden_size=17)), "safetensors"),
         (lambda f: broken_config(f, lambda c: c.update(tokenization={"x": 1})), r"config\.json"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), r"model\.safetensors"),
-        (lambda f: Vocabulary("ab").save(f / "source.vocabulary.json"), "source_vocabulary"),
+        (lambda f: Vocabulary(["a", "b"]).save(f / "source.vocabulary.json"), "source_vocabulary"),
     ],
 )
 def test_broken_folders_are_named(folder, damage, message):

@@ -1,7 +1,7 @@
 """The attentional decoder (Luong, Pham and Manning 2015), with input feeding."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Memory:
     state: State
 
 
+@final
 @dataclass(frozen=True)
 class PackedDecoder:
     """The decoder's weights as the kernels read them: valid until a weight or the ISA changes."""

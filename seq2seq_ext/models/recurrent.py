@@ -7,7 +7,7 @@ from torch import Tensor
 from seq2seq_ext import nn, ops
 from seq2seq_ext.models.config import Seq2SeqConfig
 
-_MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_MODULES: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _OPS: dict[str, Any] = {"lstm": ops.lstm, "gru": ops.gru, "rnn": ops.rnn}
 _PACKS: dict[str, Any] = {"lstm": ops.lstm_pack, "gru": ops.gru_pack, "rnn": ops.rnn_pack}
 

@@ -83,7 +83,7 @@ def step(
     alignment = None
     combined = x
     if config.attention != "none":
-        query = x.unflatten(0, (memory.memory.shape[0], -1))  # [B, K, H]
+        query = x.view(memory.memory.shape[0], -1, x.shape[1])  # [B, K, H]
         context, alignment = _attend(config, weights, query, memory)
         combined = torch.cat((context.flatten(0, 1), x), dim=1)
         alignment = alignment.flatten(0, 1)
