@@ -4,8 +4,9 @@
 // the last panel padded with zeros. Rows of A and C are reached through pointers, so
 // gathers, scatters and strided batches need no copy.
 //
-// Every element of C is one chain of multiply-adds in order of k, whatever M is and
-// whichever rows share its tile: a row's bits never depend on its batch.
+// Every element of C is a sum of chains of multiply-adds, one for each block of k, in order
+// of k, whatever M is and whichever rows share its tile: a row's bits never depend on its
+// batch.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ struct Gemm {
   const T* const* a;    // a[m] -> [K], contiguous
   const T* panels;      // packed B
   T* const* c;          // c[m] -> [N], contiguous; may not overlap a or b
-  const T* bias;        // [N], the start of each chain when accumulate is false; may be null
+  const T* bias;        // [N], added when accumulate is false; may be null
   bool accumulate;      // start from what C holds
 };
 

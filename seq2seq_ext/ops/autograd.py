@@ -9,7 +9,7 @@ from torch import Tensor
 
 def needs_grad(*tensors: Tensor) -> bool:
     """Whether a call on these tensors must save something for backward."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return torch.is_grad_enabled() and any(getattr(t, "requires_grad", False) for t in tensors)
 
 
 def double_backward(

@@ -1,11 +1,20 @@
 """The one explicit switch between the kernels and the plain PyTorch reference."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 _NAMES = ("kernels", "reference")
-_active: ContextVar[str] = ContextVar("seq2seq_ext_backend", default="kernels")
+
+
+class _Active(threading.local):
+    """The backend of each thread. Not a ContextVar: torch.compile can't trace one."""
+
+    def __init__(self) -> None:
+        self.name = "kernels"
+
+
+_active = _Active()
 
 
 @contextmanager
@@ -29,13 +38,14 @@ def backend(name: str) -> Iterator[None]:
     """
     if name not in _NAMES:
         raise ValueError(f"backend: name: expected one of {_NAMES}, got {name!r}")
-    token = _active.set(name)
+    outer = _active.name
+    _active.name = name
     try:
         yield
     finally:
-        _active.reset(token)
+        _active.name = outer
 
 
 def reference_active() -> bool:
     """Whether a ``backend("reference")`` block is open here."""
-    return _active.get() == "reference"
+    return _active.name == "reference"

@@ -7,9 +7,10 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 namespace {
 
-// A block of depth that keeps one panel in L2 while all rows pass over it. It depends on
-// nothing but the depth, so it never changes a row's bits.
-constexpr int64_t kDepthBlock = 2048;
+// Sums of a block of depth start at zero and are then added up: rounding errors grow with
+// the block and the number of blocks, not with the depth (a weight gradient's is T*B). Blocks
+// depend on nothing but the depth, so they never change a row's bits.
+constexpr int64_t kDepthBlock = 128;
 
 template <typename T>
 void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
@@ -27,12 +28,13 @@ void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
   }
 }
 
+// tile += what C holds, or the bias.
 template <typename T>
-void load_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
-               bool from_c, T* tile) {
+void add_to_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
+                 bool from_c, T* tile) {
   for (int64_t m = 0; m < height; ++m)
     for (int64_t j = 0; j < width; ++j)
-      tile[m * kPanelWidth<T> + j] = from_c ? g.c[row + m][n0 + j] : g.bias[n0 + j];
+      tile[m * kPanelWidth<T> + j] += from_c ? g.c[row + m][n0 + j] : g.bias[n0 + j];
 }
 
 template <typename T>
@@ -61,11 +63,10 @@ void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t pane
       for (int64_t row = row_begin, height; row < row_end; row += height) {
         height = tile_height(row_end - row);
         for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k0;
-        const bool accumulate = from_c || g.bias;
-        if (accumulate) load_tile(g, row, height, n0, width, from_c, tile);
         multiply_tiles<T>({a, g.panels + (p * g.depth + k0) * kWidth, depth, 0, tile, kWidth,
-                           accumulate},
+                           false},
                           height, 1);
+        if (from_c || g.bias) add_to_tile(g, row, height, n0, width, from_c, tile);
         store_tile(g, row, height, n0, width, tile);
       }
     }

@@ -1,0 +1,24 @@
+"""The GRU: op, layer and cell."""
+
+import pytest
+from recurrent_cases import GRU
+from recurrent_cell_suite import CellSuite
+from recurrent_layer_suite import LayerSuite, generate_options
+from recurrent_op_suite import OpSuite, generate_cases
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    generate_cases(metafunc)
+    generate_options(metafunc)
+
+
+class TestOp(OpSuite):
+    kind = GRU
+
+
+class TestLayer(LayerSuite):
+    kind = GRU
+
+
+class TestCell(CellSuite):
+    kind = GRU

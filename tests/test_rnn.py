@@ -1,0 +1,36 @@
+"""The RNN, tanh and relu: op, layer and cell."""
+
+import pytest
+from recurrent_cases import RNN_RELU, RNN_TANH
+from recurrent_cell_suite import CellSuite
+from recurrent_layer_suite import LayerSuite, generate_options
+from recurrent_op_suite import OpSuite, generate_cases
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    generate_cases(metafunc)
+    generate_options(metafunc)
+
+
+class TestTanhOp(OpSuite):
+    kind = RNN_TANH
+
+
+class TestReluOp(OpSuite):
+    kind = RNN_RELU
+
+
+class TestTanhLayer(LayerSuite):
+    kind = RNN_TANH
+
+
+class TestReluLayer(LayerSuite):
+    kind = RNN_RELU
+
+
+class TestTanhCell(CellSuite):
+    kind = RNN_TANH
+
+
+class TestReluCell(CellSuite):
+    kind = RNN_RELU
