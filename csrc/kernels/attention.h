@@ -46,16 +46,16 @@ struct AttentionForward {
 template <typename T>
 struct AttentionBackward {
   AttentionInputs<T> in;
-  const T* weights;             // [T, S] of forward
-  Rows<const T> grad_context;   // [T, M]
-  Rows<const T> grad_weights;   // [T, S]
-  T* grad_scores;               // [T, S] written by grad_scores, read by grad_inputs; of the
-                                // scores before scale
-  T* grad_query;                // [T, A]
-  T* grad_keys;                 // [S, A]
-  T* grad_v;                    // [A] this sentence's part; additive only, else null
-  T* grad_memory;               // [S, M]
-  T* workspace;                 // grad_inputs: backward_workspace() values
+  const T* weights;            // [T, S] of forward
+  Rows<const T> grad_context;  // [T, M]
+  Rows<const T> grad_weights;  // [T, S]
+  T* grad_scores;              // [T, S] written by grad_scores, read by grad_inputs; of the
+                               // scores before scale
+  T* grad_query;               // [T, A]
+  T* grad_keys;                // [S, A]
+  T* grad_v;                   // [A] this sentence's part; additive only, else null
+  T* grad_memory;              // [S, M]
+  T* workspace;                // grad_inputs: backward_workspace() values
 };
 
 template <typename T>

@@ -65,8 +65,11 @@ class Batch {
     AttentionSizes s = sizes;
     s.queries = end - begin;
     s.length = lengths_.defined() ? lengths_.const_data_ptr<int64_t>()[b] : s.source;
-    return {s, rows<T>(in_.query, b, begin), rows<T>(in_.keys, b),
-            in_.v ? in_.v->const_data_ptr<T>() : nullptr, rows<T>(in_.memory, b),
+    return {s,
+            rows<T>(in_.query, b, begin),
+            rows<T>(in_.keys, b),
+            in_.v ? in_.v->const_data_ptr<T>() : nullptr,
+            rows<T>(in_.memory, b),
             static_cast<T>(in_.scale)};
   }
 
@@ -211,9 +214,9 @@ std::tuple<Tensor, Tensor> additive_attention(const Tensor& query, const Tensor&
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> additive_attention_backward(
-    const Tensor& grad_context, const Tensor& grad_weights, const Tensor& query,
-    const Tensor& keys, const Tensor& v, const Tensor& memory,
-    const std::optional<Tensor>& memory_lengths, const Tensor& weights) {
+    const Tensor& grad_context, const Tensor& grad_weights, const Tensor& query, const Tensor& keys,
+    const Tensor& v, const Tensor& memory, const std::optional<Tensor>& memory_lengths,
+    const Tensor& weights) {
   const Gradients g =
       backward_any({"additive_attention_backward", query, keys, v, memory, memory_lengths, 1},
                    weights, grad_context, grad_weights);
@@ -228,9 +231,9 @@ std::tuple<Tensor, Tensor> dot_attention(const Tensor& query, const Tensor& keys
 }
 
 std::tuple<Tensor, Tensor, Tensor> dot_attention_backward(
-    const Tensor& grad_context, const Tensor& grad_weights, const Tensor& query,
-    const Tensor& keys, const Tensor& memory, const std::optional<Tensor>& memory_lengths,
-    double scale, const Tensor& weights) {
+    const Tensor& grad_context, const Tensor& grad_weights, const Tensor& query, const Tensor& keys,
+    const Tensor& memory, const std::optional<Tensor>& memory_lengths, double scale,
+    const Tensor& weights) {
   const Gradients g =
       backward_any({"dot_attention_backward", query, keys, {}, memory, memory_lengths, scale},
                    weights, grad_context, grad_weights);

@@ -15,6 +15,8 @@ class _Attention(nn.Module):
 
     def __init__(self, query_size: int, memory_size: int) -> None:
         super().__init__()
+        self._check_size("query_size", query_size)
+        self._check_size("memory_size", memory_size)
         self.query_size = query_size
         self.memory_size = memory_size
 
@@ -50,13 +52,23 @@ class _Attention(nn.Module):
         Raises:
             ValueError, TypeError: a wrong argument, named in the message.
         """
-        name = type(self).__name__
-        _check_features(name, "query", query, (2, 3), self.query_size)
-        _check_features(name, "memory", memory, (3,), self.memory_size)
+        self._check("query", query, (2, 3), self.query_size)
+        self._check("memory", memory, (3,), self.memory_size)
+        if query.shape[0] != memory.shape[0]:
+            raise ValueError(
+                f"{type(self).__name__}: query: expected {memory.shape[0]} rows like memory, "
+                f"got {query.shape[0]}"
+            )
         if projected_memory is None:
             projected_memory = self.project_memory(memory)
         else:
-            _check_features(name, "projected_memory", projected_memory, (3,), self.key_size)
+            self._check("projected_memory", projected_memory, (3,), self.key_size)
+            if projected_memory.shape[:2] != memory.shape[:2]:
+                raise ValueError(
+                    f"{type(self).__name__}: projected_memory: expected "
+                    f"{tuple(memory.shape[:2])} rows like memory, "
+                    f"got {tuple(projected_memory.shape[:2])}"
+                )
         queries = query if query.dim() == 3 else query.unsqueeze(1)
         context, weights = self._attend(queries, projected_memory, memory, memory_lengths)
         if query.dim() == 3:
@@ -67,6 +79,27 @@ class _Attention(nn.Module):
     def key_size(self) -> int:
         """Features of a projected memory row."""
         return self.query_size
+
+    def _check_size(self, name: str, size: int) -> None:
+        if not isinstance(size, int):
+            raise TypeError(f"{type(self).__name__}: {name}: expected an int, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{type(self).__name__}: {name}: expected at least 1, got {size}")
+
+    def _check(self, name: str, x: Tensor, dims: tuple[int, ...], size: int) -> None:
+        module = type(self).__name__
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{module}: {name}: expected a Tensor, got {type(x).__name__}")
+        if x.dim() not in dims or x.shape[-1] != size:
+            layouts = " or ".join(f"[B, {'*, ' * (d - 2)}{size}]" for d in dims)
+            raise ValueError(f"{module}: {name}: expected shape {layouts}, got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise TypeError(f"{module}: {name}: expected a floating dtype, got {x.dtype}")
+        parameter = next(self.parameters(), x)
+        if x.dtype != parameter.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(
+                f"{module}: {name}: expected {parameter.dtype} like the parameters, got {x.dtype}"
+            )
 
 
 class AdditiveAttention(_Attention):
@@ -104,6 +137,7 @@ class AdditiveAttention(_Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(query_size, memory_size)
+        self._check_size("attention_size", attention_size)
         self.attention_size = attention_size
         self.query_projection = nn.Linear(
             query_size, attention_size, bias=False, device=device, dtype=dtype
@@ -118,7 +152,7 @@ class AdditiveAttention(_Attention):
         """Every parameter uniform in +-1/sqrt(its inputs), as in ``torch.nn.Linear``."""
         self.query_projection.reset_parameters()
         self.memory_projection.reset_parameters()
-        bound = 1 / math.sqrt(self.attention_size) if self.attention_size > 0 else 0
+        bound = 1 / math.sqrt(self.attention_size)
         nn.init.uniform_(self.v, -bound, bound)
 
     @property
@@ -128,7 +162,7 @@ class AdditiveAttention(_Attention):
 
     def project_memory(self, memory: Tensor) -> Tensor:
         """``[B, S, M] -> [B, S, A]``: made once a sentence, for all its queries."""
-        _check_features(type(self).__name__, "memory", memory, (3,), self.memory_size)
+        self._check("memory", memory, (3,), self.memory_size)
         return ops.linear(memory, self.memory_projection.weight)
 
     def _attend(
@@ -198,7 +232,7 @@ class DotAttention(_Attention):
 
     def project_memory(self, memory: Tensor) -> Tensor:
         """``[B, S, M] -> [B, S, query_size]``: made once a sentence, for all its queries."""
-        _check_features(type(self).__name__, "memory", memory, (3,), self.memory_size)
+        self._check("memory", memory, (3,), self.memory_size)
         if self.score != "general":
             return memory
         return ops.linear(memory, self.memory_projection.weight)
@@ -210,11 +244,3 @@ class DotAttention(_Attention):
 
     def extra_repr(self) -> str:
         return f"{self.query_size}, {self.memory_size}, score={self.score!r}"
-
-
-def _check_features(module: str, name: str, x: Tensor, dims: tuple[int, ...], size: int) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{module}: {name}: expected a Tensor, got {type(x).__name__}")
-    if x.dim() not in dims or x.shape[-1] != size:
-        layouts = " or ".join(f"[B, {'*, ' * (d - 2)}{size}]" for d in dims)
-        raise ValueError(f"{module}: {name}: expected shape {layouts}, got {tuple(x.shape)}")

@@ -19,7 +19,7 @@ struct TanhForm {
   }
   template <class V>
   static V combine(V q, V k) {
-    return (q + k) / (q * k + 1);
+    return (q + k) / multiply_add(q, k, V{} + 1);
   }
 };
 
@@ -33,7 +33,7 @@ struct ExponentialForm {
   }
   template <class V>
   static V combine(V q, V k) {
-    return 1 - 2 / (q * k + 1);
+    return 1 - 2 / multiply_add(q, k, V{} + 1);
   }
 };
 
@@ -108,7 +108,8 @@ inline void additive_tile(const T* v, const T* q, const T* k, int64_t width, T* 
   for (int64_t a = 0; a < width; a += Simd<T>::kLanes) {
     const Vec<T> va = load(v + a), qa = load(q + a);
 #pragma GCC unroll 4
-    for (int j = 0; j < kKeys; ++j) acc[j] += va * Form::combine(qa, load(k + j * width + a));
+    for (int j = 0; j < kKeys; ++j)
+      acc[j] = multiply_add(va, Form::combine(qa, load(k + j * width + a)), acc[j]);
   }
   for (int j = 0; j < kKeys; ++j) scores[j] = reduce_add<T>(acc[j]);
 }
@@ -117,8 +118,12 @@ template <typename T>
 class AdditiveScores {
  public:
   explicit AdditiveScores(const AttentionForward<T>& f)
-      : f_(f), in_(f.in), width_(round_to_vectors<T>(f.in.sizes.attention)), v_(f.workspace),
-        queries_(v_ + width_), keys_(queries_ + f.in.sizes.queries * width_),
+      : f_(f),
+        in_(f.in),
+        width_(round_to_vectors<T>(f.in.sizes.attention)),
+        v_(f.workspace),
+        queries_(v_ + width_),
+        keys_(queries_ + f.in.sizes.queries * width_),
         largest_(keys_ + kKeyBlock * width_) {}
 
   void run() const {
@@ -186,8 +191,12 @@ template <typename T>
 class AdditiveGradients {
  public:
   AdditiveGradients(const AttentionBackward<T>& g, int64_t column)
-      : g_(g), s_(g.in.sizes), column_(column), n_(smaller_width(s_.attention - column)),
-        keys_(g.workspace), grad_keys_(keys_ + s_.length * kWidth) {}
+      : g_(g),
+        s_(g.in.sizes),
+        column_(column),
+        n_(smaller_width(s_.attention - column)),
+        keys_(g.workspace),
+        grad_keys_(keys_ + s_.length * kWidth) {}
 
   void run() {
     zero(grad_keys_, s_.length * kWidth);
@@ -241,15 +250,17 @@ class AdditiveGradients {
     const T* grad_scores = g_.grad_scores + t * s_.source;
     Vec<T> q[kHalves], grad_q[kHalves] = {};
     for (int half = 0; half < kHalves; ++half) q[half] = Form::encode(half_of(query(t), half));
-    for (int64_t s = 0; s < s_.length; ++s)
+    for (int64_t s = 0; s < s_.length; ++s) {
+      const Vec<T> grad_score = broadcast(grad_scores[s]);
       for (int half = 0; half < kHalves; ++half) {
         const int64_t at = s * kWidth + half * kLanes;
         const Vec<T> y = Form::combine(q[half], load(keys_ + at));
-        const Vec<T> grad = grad_scores[s] * (1 - y * y);
+        const Vec<T> grad = grad_score * multiply_add(-y, y, broadcast(T(1)));
         grad_q[half] += grad;
-        grad_v_[half] += grad_scores[s] * y;
+        grad_v_[half] = multiply_add(grad_score, y, grad_v_[half]);
         store(grad_keys_ + at, load(grad_keys_ + at) + grad);
       }
+    }
     for (int half = 0; half < kHalves; ++half) {
       const int64_t n = n_ - half * kLanes, at = column_ + half * kLanes;
       if (n > 0)

@@ -12,8 +12,8 @@ namespace {
 template <typename T>
 void grad_scores(const AttentionBackward<T>& g) {
   const AttentionSizes& s = g.in.sizes;
-  inner_products<T>({g.grad_context, g.in.memory, s.queries, s.length, s.memory, T(1),
-                     g.grad_scores, s.source});
+  inner_products<T>(
+      {g.grad_context, g.in.memory, s.queries, s.length, s.memory, T(1), g.grad_scores, s.source});
   for (int64_t t = 0; t < s.queries; ++t) {
     T* grad = g.grad_scores + t * s.source;
     const T* weights = g.weights + t * s.source;

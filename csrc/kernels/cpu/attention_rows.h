@@ -62,7 +62,7 @@ inline void inner_tile(const InnerProducts<T>& p, int64_t row, int64_t column) {
     for (int r = 0; r < kRows; ++r) {
       const Vec<T> a = load_at(x + r * p.x.stride);
 #pragma GCC unroll 4
-      for (int c = 0; c < kColumns; ++c) acc[r][c] += a * b[c];
+      for (int c = 0; c < kColumns; ++c) acc[r][c] = multiply_add(a, b[c], acc[r][c]);
     }
   };
   int64_t i = 0;
@@ -111,9 +111,11 @@ inline void weighted_tile(const WeightedSums<T>& p, int64_t row, int64_t column,
     for (int i = 0; i < kVecs - 1; ++i) values[i] = load(x + i * kLanes);
     values[kVecs - 1] = load_n(x + (kVecs - 1) * kLanes, n);
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r)
+    for (int r = 0; r < kRows; ++r) {
+      const Vec<T> weight = broadcast(c[r * p.row_stride]);
 #pragma GCC unroll 4
-      for (int i = 0; i < kVecs; ++i) acc[r][i] += c[r * p.row_stride] * values[i];
+      for (int i = 0; i < kVecs; ++i) acc[r][i] = multiply_add(weight, values[i], acc[r][i]);
+    }
   }
   for (int r = 0; r < kRows; ++r) {
     T* out = p.out + (row + r) * p.out_stride + column;
@@ -149,8 +151,8 @@ void finish_forward(const AttentionForward<T>& f) {
   const AttentionSizes& s = f.in.sizes;
   for (int64_t t = 0; t < s.queries; ++t)
     masked_softmax(f.weights + t * s.source, s.length, s.source);
-  weighted_sums<T>({f.weights, s.source, 1, f.in.memory, s.queries, s.length, 0, s.memory,
-                    f.context, s.memory});
+  weighted_sums<T>(
+      {f.weights, s.source, 1, f.in.memory, s.queries, s.length, 0, s.memory, f.context, s.memory});
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

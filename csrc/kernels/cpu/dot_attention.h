@@ -10,8 +10,8 @@ inline int64_t no_workspace(const AttentionSizes&) { return 0; }
 template <typename T>
 void dot_forward(const AttentionForward<T>& f) {
   const AttentionSizes& s = f.in.sizes;
-  inner_products<T>({f.in.query, f.in.keys, s.queries, s.length, s.attention, f.in.scale,
-                     f.weights, s.source});
+  inner_products<T>(
+      {f.in.query, f.in.keys, s.queries, s.length, s.attention, f.in.scale, f.weights, s.source});
   finish_forward(f);
 }
 

@@ -8,6 +8,10 @@
 
 #include <cstdint>
 
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
+
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 constexpr int kVectorBytes = SEQ2SEQ_EXT_VECTOR_BYTES;
@@ -55,6 +59,29 @@ template <typename T>
 inline void store_n(T* p, Vec<T> v, int64_t n) {
   if (n >= Simd<T>::kLanes) return store(p, v);
   for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+// a * b + c, rounded once where the ISA has it. Left to the compiler, a product and its sum are
+// fused only when both end up in one basic block, so the same sum could differ in its last bit
+// between two unrollings of one template.
+inline VecF multiply_add(VecF a, VecF b, VecF c) {
+#if defined(__FMA__) && SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  return (VecF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (VecF)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+inline VecD multiply_add(VecD a, VecD b, VecD c) {
+#if defined(__FMA__) && SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  return (VecD)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+  return (VecD)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  return a * b + c;
+#endif
 }
 
 // Lanes are added in a fixed tree, so a sum never depends on its neighbours.
