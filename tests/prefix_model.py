@@ -24,6 +24,7 @@ class PrefixModel:
         table = torch.randn(self.SIZE, vocab, generator=generator, dtype=torch.float64) * spread
         self.logits = table.to(dtype)
         self.vocab = vocab
+        self._rows: dict[int, list[float]] = {}
 
     def round_logits(self) -> "PrefixModel":
         """Few different logits, so that many candidates tie."""
@@ -48,8 +49,10 @@ class PrefixModel:
         return total
 
     def _log_softmax(self, code: int) -> list[float]:
-        row = self.logits[code].double()
-        return (row - row.logsumexp(0)).tolist()
+        if code not in self._rows:
+            row = self.logits[code].double()
+            self._rows[code] = (row - row.logsumexp(0)).tolist()
+        return self._rows[code]
 
     def brute_force(self, sentence: int, options: BeamSearchOptions) -> list[Hypothesis]:
         """Every sequence there is, best first."""
@@ -62,7 +65,9 @@ class PrefixModel:
                 for last in [*ends, *cut]:
                     tokens = [*prefix, last]
                     log_prob = self.log_prob(sentence, tokens)
-                    found.append(Hypothesis(tokens, log_prob / normaliser(options, length), log_prob))
+                    found.append(
+                        Hypothesis(tokens, log_prob / normaliser(options, length), log_prob)
+                    )
         return sorted(found, key=lambda hypothesis: -hypothesis.score)
 
 
@@ -75,8 +80,15 @@ def normaliser(options: BeamSearchOptions, length: int) -> float:
     return 1.0
 
 
-PENALTIES = [("none", 1.0), ("power", 0.7), ("power", 1.0), ("power", -0.6), ("gnmt", 0.8),
-             ("gnmt", -1.2), ("power", 0.0)]
+PENALTIES = [
+    ("none", 1.0),
+    ("power", 0.7),
+    ("power", 1.0),
+    ("power", -0.6),
+    ("gnmt", 0.8),
+    ("gnmt", -1.2),
+    ("power", 0.0),
+]
 
 
 def make_options(**fields) -> BeamSearchOptions:

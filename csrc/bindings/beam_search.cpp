@@ -72,8 +72,9 @@ class BoundBeamSearch {
       const py::gil_scoped_release release;
       const std::lock_guard<std::mutex> lock(mutex_);
       if (search_.done())
-        throw std::runtime_error("BeamSearch.advance: expected a search that goes on, got one "
-                                 "that is done");
+        throw std::runtime_error(
+            "BeamSearch.advance: expected a search that goes on, got one "
+            "that is done");
       search_.advance(candidates, token, parent);
     }
     return py::make_tuple(next_tokens, parents);
@@ -128,8 +129,9 @@ class BoundBeamSearch {
     const py::gil_scoped_release release;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!search_.done())
-      throw std::runtime_error("BeamSearch.result: expected a search that is done, got one that "
-                               "goes on");
+      throw std::runtime_error(
+          "BeamSearch.result: expected a search that is done, got one that "
+          "goes on");
     std::vector<std::vector<Hypothesis>> found;
     for (int64_t b = 0; b < search_.batch_size(); ++b) found.push_back(search_.hypotheses(b));
     return found;
@@ -143,9 +145,14 @@ std::unique_ptr<BoundBeamSearch> make(int64_t batch_size, int64_t beam_size, int
                                       int64_t eos_id, int64_t pad_id, int64_t max_length,
                                       int64_t min_length, const std::string& length_penalty,
                                       double alpha) {
-  const BeamSearchOptions options{beam_size,  n_best,     eos_id,
-                                  pad_id,     max_length, min_length,
-                                  length_penalty_named(length_penalty), alpha};
+  const BeamSearchOptions options{beam_size,
+                                  n_best,
+                                  eos_id,
+                                  pad_id,
+                                  max_length,
+                                  min_length,
+                                  length_penalty_named(length_penalty),
+                                  alpha};
   check_options(batch_size, options);
   return std::make_unique<BoundBeamSearch>(batch_size, options);
 }

@@ -14,8 +14,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 template <typename T>
 double log_sum_exp(const RowPart<T>* parts, int64_t part_count) {
   double max = -kInfinity;
-  for (int64_t p = 0; p < part_count; ++p)
-    if (!(parts[p].max <= max)) max = parts[p].max;
+  for (int64_t p = 0; p < part_count; ++p) {
+    if (std::isnan(parts[p].max)) return parts[p].max;
+    max = std::max(max, parts[p].max);
+  }
   if (!std::isfinite(max)) return max;
   double sum = 0;
   for (int64_t p = 0; p < part_count; ++p)
@@ -62,9 +64,12 @@ namespace {
 double normaliser(const BeamSearchOptions& options, int64_t length) {
   if (length == 0) return 1;
   switch (options.length_penalty) {
-    case LengthPenalty::kPower: return std::pow(static_cast<double>(length), options.alpha);
-    case LengthPenalty::kGnmt: return std::pow((5.0 + length) / 6.0, options.alpha);
-    default: return 1;
+    case LengthPenalty::kPower:
+      return std::pow(static_cast<double>(length), options.alpha);
+    case LengthPenalty::kGnmt:
+      return std::pow((5.0 + length) / 6.0, options.alpha);
+    default:
+      return 1;
   }
 }
 
@@ -190,8 +195,8 @@ class Sentence {
   bool is_settled() const {
     if (live_.empty()) return true;
     if (static_cast<int64_t>(pool_.size()) < options_.beam_size) return false;
-    const double best = std::max(normaliser(options_, length_ + 1),
-                                 normaliser(options_, options_.max_length));
+    const double best =
+        std::max(normaliser(options_, length_ + 1), normaliser(options_, options_.max_length));
     return live_.front().sum / best <= pool_.back().score;
   }
 
@@ -217,8 +222,8 @@ void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t*
       continue;
     }
     sentences_[s].advance(
-        {candidates.log_probs + offset, candidates.tokens + offset, candidates.width},
-        tokens + row, parents + row);
+        {candidates.log_probs + offset, candidates.tokens + offset, candidates.width}, tokens + row,
+        parents + row);
     for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
   }
 }

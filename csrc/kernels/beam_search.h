@@ -30,11 +30,11 @@ namespace seq2seq_ext {
 // What a scan keeps of one stretch of a row.
 template <typename T>
 struct RowPart {
-  double max;        // NaN if the stretch holds one
-  double sum;        // of e^(logit - max); meaningless unless max is finite
-  int64_t count;     // tokens kept: the best, without those of -inf
-  T* logits;         // [count] (logit desc, token asc)
-  int64_t* tokens;   // [count]
+  double max;         // NaN if the stretch holds one
+  double sum;         // of e^(logit - max); meaningless unless max is finite
+  int64_t count;      // tokens kept: the best, without those of -inf
+  T* logits;          // [count] (logit desc, token asc)
+  int64_t* tokens;    // [count]
   int64_t taken = 0;  // merge's cursor
 };
 

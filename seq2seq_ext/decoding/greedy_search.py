@@ -103,6 +103,4 @@ def _result(
     normalisers = [options.normaliser(length) for length in lengths.tolist()]
     scores = log_probs / torch.tensor(normalisers, dtype=torch.float64)
     tokens = torch.stack(columns, dim=1)[:, :longest]
-    return BeamSearchResult(
-        tokens[:, None], lengths[:, None], scores[:, None], log_probs[:, None]
-    )
+    return BeamSearchResult(tokens[:, None], lengths[:, None], scores[:, None], log_probs[:, None])

@@ -51,10 +51,11 @@ def beam_search(
         logits, state = step(tokens, state)
         width = min(beams + 1, logits.shape[1])
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        rows = [part.tolist() for part in log_softmax_topk(logits.to("cpu", dtype), width)]
+        log_probs, indices = log_softmax_topk(logits.to("cpu", dtype), width)
         next_tokens, parents = [], []
         for s, sentence in enumerate(sentences):
-            chosen = _advance(sentence, *(part[s * beams : (s + 1) * beams] for part in rows), options)
+            own = slice(s * beams, (s + 1) * beams)
+            chosen = _advance(sentence, log_probs[own].tolist(), indices[own].tolist(), options)
             chosen += [(options.pad_id, beam) for beam in range(len(chosen), beams)]
             next_tokens += [token for token, _ in chosen]
             parents += [s * beams + parent for _, parent in chosen]
