@@ -42,6 +42,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("panel_width(ScalarType dtype) -> int", &panel_width);
   m.def("built_for_torch() -> str", &built_for_torch);
 
+  m.def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
+  m.def("linear_pack(Tensor weight) -> Tensor");
   m.def(
       "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool has_biases, Tensor? packed, bool save) "
@@ -86,6 +88,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "dot_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
       "Tensor keys, Tensor memory, Tensor? memory_lengths, float scale, Tensor weights) "
       "-> (Tensor query, Tensor keys, Tensor memory)");
+
   m.def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
 }
 

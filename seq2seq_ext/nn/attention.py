@@ -163,13 +163,13 @@ class AdditiveAttention(_Attention):
     def project_memory(self, memory: Tensor) -> Tensor:
         """``[B, S, M] -> [B, S, A]``: made once a sentence, for all its queries."""
         self._check("memory", memory, (3,), self.memory_size)
-        keys: Tensor = self.memory_projection(memory)
-        return keys
+        return ops.linear(memory, self.memory_projection.weight)
 
     def _attend(
         self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        return ops.additive_attention(self.query_projection(query), keys, self.v, memory, lengths)
+        projected = ops.linear(query, self.query_projection.weight)
+        return ops.additive_attention(projected, keys, self.v, memory, lengths)
 
     def extra_repr(self) -> str:
         return f"{self.query_size}, {self.memory_size}, {self.attention_size}"
@@ -235,8 +235,7 @@ class DotAttention(_Attention):
         self._check("memory", memory, (3,), self.memory_size)
         if self.score != "general":
             return memory
-        keys: Tensor = self.memory_projection(memory)
-        return keys
+        return ops.linear(memory, self.memory_projection.weight)
 
     def _attend(
         self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None

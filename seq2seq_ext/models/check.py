@@ -1,0 +1,68 @@
+"""Checks of what users pass to a model. Messages: "<where>: <argument>: expected ..., got ..."."""
+
+import torch
+from torch import Tensor
+
+
+def tensor(where: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{where}: {name}: expected a Tensor, got {type(value).__name__}")
+
+
+def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int) -> None:
+    """int64 token ids, laid out like ``"[B, T]"``."""
+    tensor(where, name, value)
+    if value.dtype != torch.int64:
+        raise TypeError(f"{where}: {name}: expected int64 token ids, got {value.dtype}")
+    if value.dim() != layout.count(",") + 1:
+        raise ValueError(f"{where}: {name}: expected {layout}, got shape {list(value.shape)}")
+    if torch.compiler.is_compiling() or value.numel() == 0:
+        return
+    low, high = (int(v) for v in value.aminmax())
+    if low < 0 or high >= vocabulary_size:
+        raise ValueError(
+            f"{where}: {name}: expected token ids in [0, {vocabulary_size}), got "
+            f"{low if low < 0 else high}"
+        )
+
+
+def features(where: str, name: str, value: Tensor, size: int, dtype: torch.dtype) -> None:
+    """Float features ``[B, S, size]``."""
+    tensor(where, name, value)
+    if value.dtype != dtype:
+        raise TypeError(f"{where}: {name}: expected {dtype} features, got {value.dtype}")
+    if value.dim() != 3 or value.size(2) != size:
+        raise ValueError(
+            f"{where}: {name}: expected [B, S, {size}] features, got shape {list(value.shape)}"
+        )
+
+
+def lengths(where: str, name: str, value: Tensor, rows: int, low: int, high: int) -> None:
+    """int64 ``[rows]`` in [low, high]."""
+    tensor(where, name, value)
+    if value.dtype != torch.int64:
+        raise TypeError(f"{where}: {name}: expected int64, got {value.dtype}")
+    if value.shape != (rows,):
+        raise ValueError(f"{where}: {name}: expected shape [{rows}], got {list(value.shape)}")
+    if torch.compiler.is_compiling():
+        return
+    if (outside := value[(value < low) | (value > high)]).numel():
+        raise ValueError(
+            f"{where}: {name}: expected values in [{low}, {high}], got {int(outside[0])}"
+        )
+
+
+def rows(where: str, name: str, value: Tensor, expected: int | None = None) -> None:
+    if value.size(0) == 0:
+        raise ValueError(f"{where}: {name}: expected at least 1 row, got 0")
+    if expected is not None and value.size(0) != expected:
+        raise ValueError(
+            f"{where}: {name}: expected {expected} rows like src, got {value.size(0)}"
+        )
+
+
+def fraction(where: str, name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{where}: {name}: expected a number, got {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{where}: {name}: expected a number in [0, 1], got {value}")

@@ -1,0 +1,211 @@
+"""The whole model: encoder, bridge, attentional decoder."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.models import check
+from seq2seq_ext.models.bridge import Bridge
+from seq2seq_ext.models.config import Seq2SeqConfig
+from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
+from seq2seq_ext.models.encoder import Encoder
+from seq2seq_ext.models.generation import GenerationResult, generate
+
+
+class Seq2Seq(torch.nn.Module):
+    """A recurrent sequence-to-sequence model with attention.
+
+    A bidirectional encoder, a fully connected bridge from its final states, and the decoder of
+    Luong, Pham and Manning (2015), "Effective Approaches to Attention-based Neural Machine
+    Translation", section 3, with input feeding. Dims: B batch, S source, T target, V vocabulary.
+
+    A source is ``src`` int64 ``[B, S]`` token ids (or float ``[B, S, F]`` features) with
+    ``src_lengths`` int64 ``[B]`` in any order, zero allowed; padding may hold any valid id.
+
+    Args:
+        config: sizes and choices.
+
+    Raises:
+        TypeError: ``config`` is something else.
+
+    Example:
+        >>> import torch
+        >>> from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
+        >>> model = Seq2Seq(Seq2SeqConfig(source_vocabulary_size=10, target_vocabulary_size=12))
+        >>> src, src_lengths = torch.randint(4, 10, (2, 7)), torch.tensor([7, 4])
+        >>> tgt, tgt_lengths = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]), torch.tensor([4, 3])
+        >>> model.loss(src, src_lengths, tgt, tgt_lengths).backward()
+        >>> model(src, src_lengths, tgt).shape
+        torch.Size([2, 4, 12])
+        >>> from seq2seq_ext.decoding import BeamSearchOptions
+        >>> options = BeamSearchOptions(beam_size=3, bos_id=2, eos_id=3, pad_id=0, max_length=5)
+        >>> result = model.generate(src, src_lengths, options)
+        >>> result.tokens.shape[:2], result.attention.shape[3]
+        (torch.Size([2, 1]), 7)
+    """
+
+    def __init__(self, config: Seq2SeqConfig) -> None:
+        super().__init__()
+        if not isinstance(config, Seq2SeqConfig):
+            raise TypeError(
+                f"Seq2Seq: config: expected a Seq2SeqConfig, got {type(config).__name__}"
+            )
+        self.config = config
+        self.encoder = Encoder(config)
+        self.bridge = Bridge(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
+        """Everything the decoder needs of a source, computed once.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        self._check_source("Seq2Seq.encode", src, src_lengths)
+        return self._encode(src, src_lengths)
+
+    def forward(self, src: Tensor, src_lengths: Tensor, tgt: Tensor) -> Tensor:
+        """Logits under teacher forcing.
+
+        Args:
+            src, src_lengths: the source.
+            tgt: int64 ``[B, T]``, beginning with BOS.
+
+        Returns:
+            ``[B, T, V]``; those at t predict ``tgt[:, t + 1]``.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        where = "Seq2Seq.forward"
+        self._check_source(where, src, src_lengths)
+        self._check_target(where, tgt, src.size(0), 1)
+        return self.decoder.logits(self.decoder(tgt, self._encode(src, src_lengths)))
+
+    def loss(
+        self,
+        src: Tensor,
+        src_lengths: Tensor,
+        tgt: Tensor,
+        tgt_lengths: Tensor,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """Mean cross-entropy of the real target tokens after BOS.
+
+        Args:
+            src, src_lengths: the source.
+            tgt: int64 ``[B, T]``, BOS ... EOS and padding.
+            tgt_lengths: int64 ``[B]``, BOS and EOS counted.
+            label_smoothing: as in torch.nn.functional.cross_entropy.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        where = "Seq2Seq.loss"
+        self._check_source(where, src, src_lengths)
+        self._check_target(where, tgt, src.size(0), 2)
+        check.lengths(where, "tgt_lengths", tgt_lengths, tgt.size(0), 2, tgt.size(1))
+        check.fraction(where, "label_smoothing", label_smoothing)
+        predicted = tgt_lengths - 1
+        vectors = self.decoder(tgt[:, :-1], self._encode(src, src_lengths), predicted)
+        # The output layer, the largest product, sees real tokens only.
+        real = torch.arange(tgt.size(1) - 1, device=tgt.device) < predicted.unsqueeze(1)
+        logits = self.decoder.logits(vectors[real])
+        return cross_entropy(logits, tgt[:, 1:][real], label_smoothing=label_smoothing)
+
+    def step(
+        self,
+        tokens: Tensor,
+        state: State,
+        memory: Memory,
+        packed: PackedDecoder | None = None,
+    ) -> tuple[Tensor, State, Tensor | None]:
+        """One decoder step, to drive by hand.
+
+        Args:
+            tokens: int64 ``[N]``, N = B*K for K rows (beams) of each source, those of a source
+                next to each other.
+            state: ``memory.state`` at first (K = 1), then what the last step returned; nested
+                dict and tuples of tensors with leading dimension N, so that a search can
+                reorder it.
+            memory: what :meth:`encode` gave for the B sources.
+            packed: what :meth:`pack` gave; saves packing the weights at each step.
+
+        Returns:
+            logits ``[N, V]``, the new state, attention weights ``[N, S]`` (None without
+            attention).
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        where = "Seq2Seq.step"
+        check.ids(where, "tokens", tokens, "[N]", self.config.target_vocabulary_size)
+        sources = memory.lengths.size(0)
+        if tokens.size(0) == 0 or tokens.size(0) % sources:
+            raise ValueError(
+                f"{where}: tokens: expected a multiple of {sources} rows like memory, got "
+                f"{tokens.size(0)}"
+            )
+        return self.decoder.step(tokens, state, memory, packed)
+
+    @torch.no_grad()
+    def pack(self) -> PackedDecoder:
+        """The decoder's weights as its kernels read them, for :meth:`step`.
+
+        A copy: valid until a weight changes, and for the ISA in force.
+        """
+        return self.decoder.pack()
+
+    @torch.no_grad()
+    def generate(
+        self, src: Tensor, src_lengths: Tensor, options: BeamSearchOptions
+    ) -> GenerationResult:
+        """The best targets that beam search finds, with their attention; without dropout.
+
+        A source's result is bit for bit the same alone and in any batch.
+
+        Args:
+            src, src_lengths: the source.
+            options: of the search.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        self._check_source("Seq2Seq.generate", src, src_lengths)
+        if not isinstance(options, BeamSearchOptions):
+            raise TypeError(
+                "Seq2Seq.generate: options: expected BeamSearchOptions, got "
+                f"{type(options).__name__}"
+            )
+        was_training = self.training
+        self.eval()
+        try:
+            return generate(self.decoder, self._encode(src, src_lengths), options)
+        finally:
+            self.train(was_training)
+
+    def _encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
+        memory, finals = self.encoder(src, src_lengths)
+        return self.decoder.start(memory, src_lengths, self.bridge(finals))
+
+    def _check_source(self, where: str, src: Tensor, src_lengths: Tensor) -> None:
+        config = self.config
+        if config.source_vocabulary_size is not None:
+            check.ids(where, "src", src, "[B, S]", config.source_vocabulary_size)
+        elif config.source_feature_size is not None:
+            dtype = self.bridge.hidden.weight.dtype
+            check.features(where, "src", src, config.source_feature_size, dtype)
+        check.rows(where, "src", src)
+        check.lengths(where, "src_lengths", src_lengths, src.size(0), 0, src.size(1))
+
+    def _check_target(self, where: str, tgt: Tensor, rows: int, low: int) -> None:
+        check.ids(where, "tgt", tgt, "[B, T]", self.config.target_vocabulary_size)
+        check.rows(where, "tgt", tgt, rows)
+        if tgt.size(1) < low:
+            raise ValueError(
+                f"{where}: tgt: expected [B, T] with T at least {low}, got shape {list(tgt.shape)}"
+            )

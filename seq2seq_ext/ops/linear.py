@@ -1,0 +1,78 @@
+"""The linear op: a row's product never depends on the rows beside it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq_ext import reference
+from seq2seq_ext.ops.backend import reference_active
+
+
+def linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, packed: Tensor | None = None
+) -> Tensor:
+    """``input W^T + bias``, as torch.nn.functional.linear.
+
+    A row's bits are the same alone, in any batch and with any number of threads.
+
+    Args:
+        input: ``[..., I]``, float32 or float64.
+        weight: ``[O, I]``.
+        bias: ``[O]``, or None.
+        packed: what :func:`linear_pack` gave for ``weight``; saves packing in inference.
+
+    Returns:
+        ``[..., O]``.
+
+    Raises:
+        ValueError, TypeError: a wrong argument, named in the message.
+
+    Example:
+        >>> import torch
+        >>> from seq2seq_ext import ops
+        >>> ops.linear(torch.ones(2, 3), torch.ones(4, 3)).tolist()
+        [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    """
+    if reference_active():
+        return reference.linear(input, weight, bias)
+    output: Tensor = torch.ops.seq2seq_ext.linear(input, weight, bias, packed)
+    return output
+
+
+def linear_pack(weight: Tensor) -> Tensor:
+    """A weight ``[O, I]`` as the kernel reads it, for :func:`linear`'s ``packed``.
+
+    A copy: valid until the weight changes, and for the ISA in force.
+    """
+    packed: Tensor = torch.ops.seq2seq_ext.linear_pack(weight)
+    return packed
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, _ = inputs
+    ctx.save_for_backward(input, weight)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, weight = ctx.saved_tensors
+    needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    rows = grad.reshape(-1, grad.size(-1))
+    grad_input = grad @ weight if needs_input else None
+    grad_weight = rows.t() @ input.reshape(-1, input.size(-1)) if needs_weight else None
+    return grad_input, grad_weight, rows.sum(0) if needs_bias else None, None
+
+
+def _fake(input: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None) -> Tensor:
+    return input.new_empty(*input.shape[:-1], weight.size(0))
+
+
+def _fake_pack(weight: Tensor) -> Tensor:
+    width = torch.ops.seq2seq_ext.panel_width(weight.dtype)
+    return weight.new_empty(-(-weight.size(0) // width), weight.size(1), width)
+
+
+torch.library.register_fake("seq2seq_ext::linear", _fake)
+torch.library.register_fake("seq2seq_ext::linear_pack", _fake_pack)
+torch.library.register_autograd("seq2seq_ext::linear", _backward, setup_context=_save)
+torch.library.register_autocast("seq2seq_ext::linear", "cpu", torch.float32)

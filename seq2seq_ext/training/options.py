@@ -1,0 +1,83 @@
+"""What a training run can be told."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from seq2seq_ext.text.batching import BATCH_UNITS
+from seq2seq_ext.text.noise import Noise
+
+SCHEDULES = ("cosine", "inverse_sqrt", "constant")
+
+# These only say how far a run goes and what it writes; a resumed run may change them.
+MAY_CHANGE_ON_RESUME = frozenset({"epochs", "steps", "minutes", "patience", "save_every"})
+
+
+def _option(default: Any, help: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train: the command line's options of the same names are made from these fields.
+
+    A run ends at the first of ``epochs``, ``steps`` and ``minutes`` that is reached; the
+    learning-rate schedule spans exactly that budget. A run whose budget is given in minutes
+    depends on the machine's speed; the others are reproducible to the bit.
+
+    Raises:
+        ValueError: a value out of range, named in the message.
+
+    Example:
+        >>> TrainingOptions(steps=100).learning_rate
+        0.002
+    """
+
+    epochs: int | None = _option(None, "end after this many passes (20 if no end is given)")
+    steps: int | None = _option(None, "end after this many steps")
+    minutes: float | None = _option(None, "end after this much time")
+    batch_size: int = _option(128, "the most that a batch holds, over all processes")
+    final_batch_size: int | None = _option(None, "grow the batches to this size along the run")
+    batch_unit: str = _option("sentences", "what a batch size counts", choices=BATCH_UNITS)
+    learning_rate: float = _option(2e-3, "Adam's highest learning rate")
+    schedule: str = _option("cosine", "the learning rate after the warm-up", choices=SCHEDULES)
+    warmup: float = _option(0.05, "share of the run in which the learning rate rises")
+    final_rate: float = _option(0.01, "share of the learning rate at the end (cosine)")
+    plateau_patience: int = _option(0, "scale the rate after so many validations without gain")
+    plateau_factor: float = _option(0.5, "what a plateau scales the learning rate by")
+    weight_decay: float = _option(0.0, "decoupled weight decay")
+    clip_norm: float = _option(1.0, "clip the gradient to this norm")
+    label_smoothing: float = _option(0.0, "share of the target spread over all tokens")
+    patience: int = _option(0, "end after so many validations without gain (0: never)")
+    validate_every: int = _option(0, "steps between validations (0: once an epoch)")
+    save_every: int = _option(500, "steps between checkpoints (one follows each validation too)")
+    seed: int = _option(0, "seed of everything random")
+    noise: Noise = field(default_factory=Noise)
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is None and self.minutes is None:
+            object.__setattr__(self, "epochs", 20)
+        for name in ("batch_size", "save_every"):
+            self._expect(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("epochs", "steps", "minutes", "final_batch_size"):
+            value = getattr(self, name)
+            self._expect(name, value is None or value > 0, "more than 0")
+        for name in ("learning_rate", "clip_norm", "plateau_factor"):
+            self._expect(name, 0 < getattr(self, name) < float("inf"), "more than 0")
+        for name in ("plateau_patience", "patience", "validate_every", "seed", "weight_decay"):
+            self._expect(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("warmup", "final_rate"):
+            self._expect(name, 0 <= getattr(self, name) <= 1, "a share in 0..1")
+        self._expect("label_smoothing", 0 <= self.label_smoothing < 1, "a share in 0..1, below 1")
+        self._expect("schedule", self.schedule in SCHEDULES, f"one of {SCHEDULES}")
+        self._expect("batch_unit", self.batch_unit in BATCH_UNITS, f"one of {BATCH_UNITS}")
+
+    def _expect(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ValueError(
+                f"TrainingOptions: {name}: expected {expected}, got {getattr(self, name)!r}"
+            )
+
+    def fixed(self) -> dict[str, str]:
+        """The options that a resumed run must repeat, as text."""
+        names = (option.name for option in fields(self))
+        return {n: repr(getattr(self, n)) for n in names if n not in MAY_CHANGE_ON_RESUME}
