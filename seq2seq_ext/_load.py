@@ -1,10 +1,19 @@
 """Loads the op library; the only place that knows where the shared objects are."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-_LIBRARY = Path(__file__).with_name("libseq2seq_ext_ops.so")
+
+def _library() -> Path:
+    """The op library lies beside the extension module, in an editable install too."""
+    spec = find_spec("seq2seq_ext._C")
+    if spec is None or spec.origin is None:
+        raise ImportError(
+            "seq2seq_ext is not built; build it with 'pip install --no-build-isolation .'"
+        )
+    return Path(spec.origin).with_name("libseq2seq_ext_ops.so")
 
 
 def _release(version: str) -> str:
@@ -13,8 +22,9 @@ def _release(version: str) -> str:
 
 
 def _load() -> None:
+    library = _library()
     try:
-        torch.ops.load_library(str(_LIBRARY))
+        torch.ops.load_library(str(library))
         built_for = torch.ops.seq2seq_ext.built_for_torch()
     except (OSError, AttributeError) as error:
         raise ImportError(

@@ -387,8 +387,11 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
     });
     input_gradient<T>(gates_x[d], weights.weight_ih(d), grads, d == 1);
   }
-  g.bias_ih = in.has_biases ? gates_x.sum(1) : at::empty({0, gate_rows}, options);
-  g.bias_hh = in.has_biases && k.split_gates ? gates_h.sum(1) : g.bias_ih;
+  const auto bias = [&](const at::Tensor& gates) {
+    return in.has_biases ? gates.sum(1) : at::empty({0, gate_rows}, options);
+  };
+  g.bias_ih = bias(gates_x);
+  g.bias_hh = k.split_gates ? bias(gates_h) : g.bias_ih;
   return g;
 }
 

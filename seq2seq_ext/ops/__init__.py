@@ -3,6 +3,7 @@
 from seq2seq_ext.ops.attention import additive_attention as additive_attention
 from seq2seq_ext.ops.attention import dot_attention as dot_attention
 from seq2seq_ext.ops.backend import backend as backend
+from seq2seq_ext.ops.beam_search import log_softmax_topk as log_softmax_topk
 from seq2seq_ext.ops.gru import gru as gru
 from seq2seq_ext.ops.gru import gru_pack as gru_pack
 from seq2seq_ext.ops.linear import linear as linear

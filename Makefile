@@ -1,0 +1,51 @@
+# make demo   trains a grapheme-to-phoneme model on CMUdict and shows what it does
+# make test   builds and tests
+# Each makes its own .venv and needs only python3, venv, g++ and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MINUTES ?= 5
+WORDS ?= sequence recurrent
+
+NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
+
+.PHONY: build demo test test-all bench lint clean
+
+build: $(VENV)/built
+
+demo: build
+	$(BIN)/python examples/g2p.py --minutes $(MINUTES) $(WORDS)
+
+test: build
+	$(BIN)/python -m pytest
+
+test-all: build
+	$(BIN)/python -m pytest -m "not cuda or cuda"
+
+bench: build
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.h')
+
+clean:
+	rm -rf $(VENV) build
+
+# torch is pinned exactly: a range takes the newest build with gigabytes of CUDA.
+$(VENV)/torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch==2.13.0 cmake ninja "pybind11>=3.0" "scikit-build-core>=1.0"
+	touch $@
+
+$(VENV)/built: $(VENV)/torch $(NATIVE)
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+$(VENV)/dev: $(VENV)/built
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
+	touch $@

@@ -1,0 +1,286 @@
+"""A trained model in a folder, from text to text."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.files import atomic_write
+from seq2seq_ext.models import GenerationResult, Seq2Seq, Seq2SeqConfig
+from seq2seq_ext.text import Tokenization, Vocabulary
+from seq2seq_ext.text.batching import pad
+
+_FORMAT = "seq2seq_ext model 1"
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_SOURCE, _TARGET = "source.vocabulary.json", "target.vocabulary.json"
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A model with what it takes to feed it texts; what :func:`load_model` reads."""
+
+    model: Seq2Seq
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+    tokenization: Tokenization
+
+    def __post_init__(self) -> None:
+        for name, kind in (
+            ("model", Seq2Seq),
+            ("source_vocabulary", Vocabulary),
+            ("target_vocabulary", Vocabulary),
+            ("tokenization", Tokenization),
+        ):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(
+                    f"TextModel: {name}: expected a {kind.__name__}, got {type(value).__name__}"
+                )
+        config = self.model.config
+        for side in ("source", "target"):
+            size = getattr(config, f"{side}_vocabulary_size")
+            if len(getattr(self, f"{side}_vocabulary")) != size:
+                raise ValueError(
+                    f"TextModel: {side}_vocabulary: expected {size} ids like the model's config, "
+                    f"got {len(getattr(self, f'{side}_vocabulary'))}"
+                )
+        ids = (config.pad_id, config.unk_id, config.bos_id, config.eos_id)
+        if ids != (0, 1, 2, 3):
+            raise ValueError(
+                "TextModel: model: expected a config with pad, unk, bos and eos ids (0, 1, 2, 3) "
+                f"like Vocabulary, got {ids}"
+            )
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    model: Seq2Seq,
+    source_vocabulary: Vocabulary,
+    target_vocabulary: Vocabulary,
+    tokenization: Tokenization,
+) -> None:
+    """Writes a model as a folder: config.json, model.safetensors and two vocabularies.
+
+    Each file is replaced whole; the config, without which a folder is none, comes last.
+
+    Raises:
+        ValueError, TypeError: parts that don't fit together.
+        OSError: the folder can't be written.
+    """
+    TextModel(model, source_vocabulary, target_vocabulary, tokenization)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source_vocabulary.save(folder / _SOURCE)
+    target_vocabulary.save(folder / _TARGET)
+    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    with atomic_write(folder / _WEIGHTS, "wb") as file:
+        file.write(safetensors.torch.save(tensors))
+    config = {
+        "format": _FORMAT,
+        "model": model.config.to_dict(),
+        "tokenization": tokenization.to_dict(),
+    }
+    with atomic_write(folder / _CONFIG) as file:
+        file.write(json.dumps(config, indent=2) + "\n")
+
+
+def load_model(folder: str | os.PathLike[str]) -> TextModel:
+    """Reads what :func:`save_model` wrote; the model is in eval mode.
+
+    Raises:
+        ValueError: a file that is broken or doesn't fit; the message names it.
+        FileNotFoundError: no such folder, or a file missing.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / _CONFIG)
+    try:
+        model = Seq2Seq(Seq2SeqConfig.from_dict(config["model"]))
+        tokenization = Tokenization.from_dict(config["tokenization"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / _CONFIG}: {error}") from None
+    _load_weights(model, folder / _WEIGHTS)
+    source, target = (Vocabulary.load(folder / name) for name in (_SOURCE, _TARGET))
+    try:
+        return TextModel(model.eval(), source, target, tokenization)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """One hypothesis for a text.
+
+    Attributes:
+        text: the tokens joined.
+        tokens: without EOS; unknown ones as ``<unk>``.
+        score: what n-best lists are sorted by: ``log_prob`` over the length penalty.
+        log_prob: of all tokens, EOS included.
+        attention: ``[L, S]``: the weights of the S source tokens when each of the L target
+            tokens was chosen, EOS included; None for a model without attention.
+    """
+
+    text: str
+    tokens: list[str]
+    score: float
+    log_prob: float
+    attention: Tensor | None
+
+
+class Translator:
+    """Turns texts into texts with a trained model.
+
+    Args:
+        folder: what :func:`save_model` wrote.
+        batch_size: texts decoded together; no result depends on it.
+
+    Raises:
+        ValueError, TypeError: a wrong argument, or a broken folder; the message names the file.
+        FileNotFoundError: no such folder, or a file missing.
+
+    Example:
+        >>> import tempfile
+        >>> from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
+        >>> from seq2seq_ext.text import Tokenization, Vocabulary
+        >>> letters, phones = Vocabulary.build(["read"]), Vocabulary.build([["R", "IY", "D"]])
+        >>> model = Seq2Seq(Seq2SeqConfig(
+        ...     source_vocabulary_size=len(letters), target_vocabulary_size=len(phones)))
+        >>> folder = tempfile.mkdtemp()
+        >>> save_model(folder, model, letters, phones, Tokenization("characters", "words"))
+        >>> translations = Translator(folder).translate(["read", "dear"], n_best=3, max_length=5)
+        >>> [len(n_best) for n_best in translations]
+        [3, 3]
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, batch_size: int = 64) -> None:
+        self._set(load_model(folder), batch_size)
+
+    @classmethod
+    def of(cls, parts: TextModel, *, batch_size: int = 64) -> "Translator":
+        """A translator of a model in memory."""
+        translator = cls.__new__(cls)
+        translator._set(parts, batch_size)
+        return translator
+
+    def _set(self, parts: TextModel, batch_size: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int):
+            raise TypeError(f"Translator: batch_size: expected an int, got {batch_size!r}")
+        if batch_size < 1:
+            raise ValueError(f"Translator: batch_size: expected at least 1, got {batch_size}")
+        self.parts = parts
+        self.batch_size = batch_size
+
+    def translate(
+        self, texts: Sequence[str], options: BeamSearchOptions | None = None, **search: Any
+    ) -> list[list[Translation]]:
+        """The best translations of each text, in the order of ``texts``.
+
+        Texts are sorted by length inside, and a result never depends on the other texts. An
+        empty text is a source of no tokens; tokens the model doesn't know are ``<unk>``.
+
+        Args:
+            texts: any sequence of strings.
+            options: of the search; its ids must be the model's.
+            **search: or fields of :class:`~seq2seq_ext.decoding.BeamSearchOptions` but the
+                ids: ``beam_size=5, n_best=1, max_length=100, ...``.
+
+        Returns:
+            For each text its ``n_best`` translations, best first.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        where = "Translator.translate"
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise TypeError(
+                f"{where}: texts: expected a sequence of str, got {type(texts).__name__}"
+            )
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"{where}: texts: expected str, got {type(text).__name__}")
+        options = self._options(where, options, search)
+        parts = self.parts
+        ids = [parts.source_vocabulary.encode(parts.tokenization.split_source(t)) for t in texts]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        results: list[list[Translation]] = [[] for _ in texts]
+        for begin in range(0, len(order), self.batch_size):
+            rows = order[begin : begin + self.batch_size]
+            source, lengths = pad([ids[i] for i in rows], parts.model.config.pad_id)
+            device = next(parts.model.parameters()).device
+            found = parts.model.generate(source.to(device), lengths, options)
+            for row, i in enumerate(rows):
+                results[i] = self._translations(found, row, len(ids[i]))
+        return results
+
+    def _options(
+        self, where: str, options: BeamSearchOptions | None, search: dict[str, Any]
+    ) -> BeamSearchOptions:
+        config = self.parts.model.config
+        ids = {"bos_id": config.bos_id, "eos_id": config.eos_id, "pad_id": config.pad_id}
+        if options is None:
+            known = set(BeamSearchOptions.__dataclass_fields__) - set(ids)
+            if unknown := sorted(set(search) - known):
+                raise TypeError(f"{where}: expected keywords among {sorted(known)}, got {unknown}")
+            return BeamSearchOptions(**ids, **search)
+        if not isinstance(options, BeamSearchOptions):
+            raise TypeError(f"{where}: options: expected BeamSearchOptions, got {options!r}")
+        if search:
+            raise ValueError(f"{where}: options: expected None beside {sorted(search)}")
+        if any(getattr(options, name) != id_ for name, id_ in ids.items()):
+            raise ValueError(f"{where}: options: expected the model's {ids}, got {options}")
+        return options
+
+    def _translations(
+        self, found: GenerationResult, row: int, source_length: int
+    ) -> list[Translation]:
+        translations = []
+        for rank in range(found.lengths.size(1)):
+            length, log_prob = int(found.lengths[row, rank]), float(found.log_probs[row, rank])
+            if length == 0:  # fewer than n_best exist
+                break
+            ids = found.tokens[row, rank, :length].tolist()
+            tokens = self.parts.target_vocabulary.decode(ids)
+            attention = found.attention
+            translations.append(
+                Translation(
+                    self.parts.tokenization.join_target(tokens),
+                    tokens,
+                    float(found.scores[row, rank]),
+                    log_prob,
+                    None if attention is None else attention[row, rank, :length, :source_length],
+                )
+            )
+        return translations
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: Any = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a model's config in JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        raise ValueError(f'{path}: expected a config with "format": "{_FORMAT}"')
+    if missing := [key for key in ("model", "tokenization") if key not in config]:
+        raise ValueError(f"{path}: expected the keys {missing}")
+    return config
+
+
+def _load_weights(model: Seq2Seq, path: Path) -> None:
+    try:
+        weights = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: expected a safetensors file: {error}") from None
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: expected the weights of its config: {error}") from None
+    # What was saved in float64 stays in float64.
+    dtypes = {t.dtype for t in weights.values()}
+    if dtypes == {torch.float64}:
+        model.double().load_state_dict(weights)

@@ -1,0 +1,177 @@
+"""Translator and the model's folder."""
+
+import json
+
+import pytest
+import torch
+from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
+from seq2seq_ext.text import Tokenization, Vocabulary
+from seq2seq_ext.translator import TextModel, Translator, load_model, save_model
+
+TEXTS = ["badge", "", "a", "face", "zzz", "gadfacebead", "a", "😀é"]
+
+
+def text_model(**fields):
+    torch.manual_seed(3)
+    source, target = Vocabulary("abcdefg"), Vocabulary(["B", "AE", "JH", "F", "EY", "S", "D"])
+    config = Seq2SeqConfig(
+        source_vocabulary_size=len(source),
+        target_vocabulary_size=len(target),
+        embedding_size=12,
+        hidden_size=16,
+        **fields,
+    )
+    return TextModel(Seq2Seq(config), source, target, Tokenization("characters", "words"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    parts = text_model()
+    save_model(tmp_path, *vars(parts).values())
+    return tmp_path
+
+
+def values(translations):
+    return [
+        [(t.text, t.tokens, t.score, t.log_prob, t.attention.tolist()) for t in n_best]
+        for n_best in translations
+    ]
+
+
+def test_folder_keeps_everything(folder):
+    parts, loaded = text_model(), load_model(folder)
+    assert loaded.model.config == parts.model.config
+    assert loaded.source_vocabulary == parts.source_vocabulary
+    assert loaded.target_vocabulary == parts.target_vocabulary
+    assert loaded.tokenization == parts.tokenization
+    assert not loaded.model.training
+    weights = loaded.model.state_dict()
+    for name, weight in parts.model.state_dict().items():
+        assert torch.equal(weights[name], weight), name
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "source.vocabulary.json",
+        "target.vocabulary.json",
+    ]
+    from_memory = Translator.of(parts).translate(TEXTS, n_best=2, max_length=8)
+    assert values(Translator(folder).translate(TEXTS, n_best=2, max_length=8)) == values(from_memory)
+
+
+@pytest.mark.parametrize("fields", [{"tie_output": True}, {"cell": "gru", "attention": "dot"}])
+def test_folder_of_other_models(tmp_path, fields):
+    parts = text_model(**fields)
+    parts.model.double()
+    save_model(tmp_path, *vars(parts).values())
+    weights = load_model(tmp_path).model.state_dict()
+    for name, weight in parts.model.state_dict().items():
+        assert torch.equal(weights[name], weight), name
+
+
+def test_results_depend_on_no_other_text(folder):
+    alone = [Translator(folder).translate([text], n_best=3, max_length=8)[0] for text in TEXTS]
+    for batch_size in (1, 3, 64):
+        together = Translator(folder, batch_size=batch_size).translate(
+            TEXTS, n_best=3, max_length=8
+        )
+        assert values(together) == values(alone)
+
+
+def test_translations_fit_their_text(folder):
+    translator = Translator(folder)
+    assert translator.translate([]) == []
+    for text, n_best in zip(TEXTS, translator.translate(TEXTS, beam_size=4, n_best=4), strict=True):
+        assert len(n_best) == 4
+        scores = [t.score for t in n_best]
+        assert scores == sorted(scores, reverse=True)
+        for t in n_best:
+            assert t.text == " ".join(t.tokens)
+            assert t.attention.shape[1] == len(text)
+            assert len(t.tokens) <= t.attention.shape[0] <= 100
+            if text:
+                torch.testing.assert_close(t.attention.sum(1), torch.ones(len(t.attention)))
+
+
+def test_options_and_keywords_agree(folder):
+    translator = Translator(folder)
+    options = BeamSearchOptions(
+        bos_id=2, eos_id=3, pad_id=0, beam_size=3, max_length=6, length_penalty="gnmt", alpha=0.6
+    )
+    keywords = {"beam_size": 3, "max_length": 6, "length_penalty": "gnmt", "alpha": 0.6}
+    assert values(translator.translate(TEXTS, options)) == values(
+        translator.translate(TEXTS, **keywords)
+    )
+
+
+def test_model_without_attention():
+    translations = Translator.of(text_model(attention="none")).translate(["abc"], max_length=4)
+    assert translations[0][0].attention is None
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda t: t.translate("abc"), TypeError, "texts"),
+        (lambda t: t.translate(None), TypeError, "texts"),
+        (lambda t: t.translate(["a", b"b"]), TypeError, "texts"),
+        (lambda t: t.translate(["a"], beam=3), TypeError, "beam"),
+        (lambda t: t.translate(["a"], beam_size=0), ValueError, "beam_size"),
+        (lambda t: t.translate(["a"], n_best=9), ValueError, "n_best"),
+        (lambda t: t.translate(["a"], {"beam_size": 3}), TypeError, "options"),
+        (
+            lambda t: t.translate(["a"], BeamSearchOptions(bos_id=1, eos_id=2, pad_id=0)),
+            ValueError,
+            "options",
+        ),
+        (lambda t: Translator.of(t.parts, batch_size=0), ValueError, "batch_size"),
+        (lambda t: Translator.of(t.parts, batch_size="8"), TypeError, "batch_size"),
+        (lambda t: Tokenization("letters"), ValueError, "source"),
+        (lambda t: Tokenization(joiner=3), TypeError, "joiner"),
+        (lambda t: TextModel(t.parts.model, *[t.parts] * 3), TypeError, "source_vocabulary"),
+        (
+            lambda t: TextModel(t.parts.model, Vocabulary("a"), *list(vars(t.parts).values())[2:]),
+            ValueError,
+            "source_vocabulary",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(Translator.of(text_model()))
+
+
+def broken_config(folder, change):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.json").write_text("{"), r"config\.json"),
+        (lambda f: (f / "config.json").write_text("[]"), r"config\.json"),
+        (lambda f: broken_config(f, lambda c: c.pop("model")), r"config\.json.*model"),
+        (lambda f: broken_config(f, lambda c: c["model"].update(size=3)), r"config\.json.*size"),
+        (lambda f: broken_config(f, lambda c: c["model"].pop("target_vocabulary_size")), "target"),
+        (lambda f: broken_config(f, lambda c: c["model"].update(cell="lstn")), "cell"),
+        (lambda f: broken_config(f, lambda c: c["model"].update(hidden_size=17)), "safetensors"),
+        (lambda f: broken_config(f, lambda c: c.update(tokenization={"x": 1})), r"config\.json"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), r"model\.safetensors"),
+        (lambda f: Vocabulary("ab").save(f / "source.vocabulary.json"), "source_vocabulary"),
+    ],
+)
+def test_broken_folders_are_named(folder, damage, message):
+    damage(folder)
+    with pytest.raises(ValueError, match=message):
+        Translator(folder)
+
+
+def test_missing_files_are_named(folder):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Translator(folder / "nowhere")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        Translator(folder)
