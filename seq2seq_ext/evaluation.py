@@ -1,7 +1,11 @@
 """Error rates of hypotheses against one or several references."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from seq2seq_ext.text.corpus import Pair, group_references
+from seq2seq_ext.translator import Translator
 
 
 def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
@@ -76,3 +80,20 @@ def error_rates(
         reference_tokens -= length
         wrong += distance > 0
     return ErrorRates(edits, reference_tokens, wrong, len(hypotheses))
+
+
+def evaluate(translator: Translator, pairs: Iterable[Pair], **search: Any) -> ErrorRates:
+    """Translates every source once and scores the best hypotheses.
+
+    Args:
+        translator: the model.
+        pairs: the test set; all targets of one source are its references.
+        **search: as for :meth:`Translator.translate`.
+    """
+    references = group_references(pairs)
+    split = translator.parts.tokenization.split_target
+    translations = translator.translate(list(references), **search)
+    return error_rates(
+        [n_best[0].tokens for n_best in translations],
+        [[split(target) for target in targets] for targets in references.values()],
+    )

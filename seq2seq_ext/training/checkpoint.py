@@ -1,5 +1,6 @@
 """Checkpoints: one file, whole or absent, checked when it is read."""
 
+import io
 import os
 import pickle
 from dataclasses import dataclass
@@ -11,6 +12,17 @@ from torch import Tensor
 
 from seq2seq_ext.files import atomic_write
 
+# What torch.load raises at a damaged file.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 FORMAT = "seq2seq_ext checkpoint 1"
 
 
@@ -47,16 +59,13 @@ class Checkpoint:
             CheckpointError: the file is damaged or something else.
             OSError: the file can't be read.
         """
+        data = io.BytesIO(Path(path).read_bytes())
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(data, map_location="cpu", weights_only=True)
             if content.pop("format") != FORMAT:
                 raise KeyError("format")
             return Checkpoint(**content)
-        except OSError:
-            raise
-        # torch.load meets a damaged file with any of these.
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError,
-                AttributeError, ValueError, IndexError) as error:  # fmt: skip
+        except _DAMAGE as error:
             raise CheckpointError(
                 f"{Path(path)}: not a checkpoint of seq2seq_ext, or damaged ({type(error).__name__})"
             ) from None

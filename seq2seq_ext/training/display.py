@@ -44,7 +44,7 @@ class Display:
         if now - self._shown > 0.5:
             self._shown = now
             speed = self._tokens / (now - self._started)
-            text = f"loss {self.loss:.4f}, {speed:,.0f} tokens/s, rate {rate:.1e}"
+            text = f"loss {loss:.4f}, {speed:,.0f} tokens/s, rate {rate:.1e}"
             self._bar.set_postfix_str(text, refresh=False)
         self._bar.update()
 

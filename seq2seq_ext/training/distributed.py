@@ -29,7 +29,7 @@ class World:
     def __init__(self, device: str | None = None) -> None:
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        self.device = _device(device)
+        self.device = choose_device(device)
         if self.size > 1:
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
@@ -101,7 +101,12 @@ class World:
             dist.destroy_process_group()
 
 
-def _device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None takes CUDA where it is, else the CPU.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

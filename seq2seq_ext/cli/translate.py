@@ -1,0 +1,97 @@
+"""Translates lines of text.
+
+With --n-best 1 an output line holds a translation; with more, or with --scores, it holds the
+number of the input line, the score and the translation, separated by tabs.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from seq2seq_ext.cli.parser import add_machine, add_search, existing, search_options, set_threads
+from seq2seq_ext.files import atomic_write
+from seq2seq_ext.plotting import plot_alignment, require_matplotlib
+from seq2seq_ext.text.corpus import read_lines
+from seq2seq_ext.training.distributed import choose_device
+from seq2seq_ext.translator import Translation, Translator
+
+# Lines decoded before their results are written: a pipe sees progress, sorting by length pays.
+_CHUNK = 2048
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="folder of the model")
+    parser.add_argument("input", nargs="?", type=Path, help="text file (standard input)")
+    parser.add_argument("--output", type=Path, help="file to write (standard output)")
+    parser.add_argument("--n-best", type=int, default=1, help="translations of each line")
+    parser.add_argument("--scores", action="store_true", help="write scores with --n-best 1 too")
+    parser.add_argument("--plot", type=Path, help="folder for heatmaps of the attention (PNG)")
+    add_search(parser)
+    add_machine(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    set_threads(arguments.threads)
+    if arguments.plot is not None:
+        require_matplotlib()
+        arguments.plot.mkdir(parents=True, exist_ok=True)
+    translator = load_translator(arguments)
+    if arguments.input is None or str(arguments.input) == "-":
+        lines = [line.rstrip("\r\n") for line in _standard_input()]
+    else:
+        lines = read_lines(arguments.input)
+    results = _translate(translator, lines, arguments)
+    if arguments.output is None:
+        for text in results:
+            print(text)
+        return
+    with atomic_write(arguments.output) as file:
+        file.writelines(f"{text}\n" for text in results)
+
+
+def load_translator(arguments: argparse.Namespace) -> Translator:
+    """The model that the arguments name, on their device."""
+    translator = Translator(existing(arguments.model), batch_size=arguments.batch_size)
+    translator.parts.model.to(choose_device(arguments.device))
+    return translator
+
+
+def _standard_input() -> Iterator[str]:
+    try:
+        yield from io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n")
+    except UnicodeDecodeError:
+        raise ValueError("standard input: not UTF-8 text") from None
+
+
+def _translate(
+    translator: Translator, lines: list[str], arguments: argparse.Namespace
+) -> Iterator[str]:
+    for begin in range(0, len(lines), _CHUNK):
+        chunk = lines[begin : begin + _CHUNK]
+        translations = translator.translate(
+            chunk, n_best=arguments.n_best, **search_options(arguments)
+        )
+        for number, (line, n_best) in enumerate(
+            zip(chunk, translations, strict=True), start=begin + 1
+        ):
+            if arguments.plot is not None:
+                _plot(arguments.plot / f"{number:06d}.png", translator, line, n_best[0])
+            if arguments.n_best == 1 and not arguments.scores:
+                yield n_best[0].text
+                continue
+            for translation in n_best:
+                yield f"{number}\t{translation.score:.6f}\t{translation.text}"
+
+
+def _plot(path: Path, translator: Translator, line: str, translation: Translation) -> None:
+    if translation.attention is None:
+        raise ValueError("--plot: expected a model with attention")
+    source = translator.parts.tokenization.split_source(line)
+    if not source:
+        return
+    # One row more than tokens if the hypothesis ended with EOS.
+    ends = translation.attention.size(0) > len(translation.tokens)
+    target = [*translation.tokens, "</s>"] if ends else translation.tokens
+    plot_alignment(path, translation.attention, source, target)
