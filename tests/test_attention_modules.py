@@ -111,7 +111,7 @@ def test_bad_module_input_is_named(module, arguments, error, name) -> None:
 
 
 def test_bad_constructor_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="score: expected one of .* got 'cosine'"):
+    with pytest.raises(ValueError, match=r"score: expected one of .* got 'cosine'"):
         DotAttention(4, 4, "cosine")
     for score in ("dot", "scaled_dot"):
         with pytest.raises(ValueError, match="memory_size: expected query_size 4"):
@@ -119,7 +119,7 @@ def test_bad_constructor_arguments_are_named() -> None:
 
 
 def test_bad_sizes_are_named() -> None:
-    with pytest.raises(TypeError, match="query_size: expected an int, got 1.5"):
+    with pytest.raises(TypeError, match=r"query_size: expected an int, got 1\.5"):
         DotAttention(1.5, 4)
     with pytest.raises(ValueError, match="memory_size: expected at least 1, got 0"):
         AdditiveAttention(4, 0, 3)

@@ -111,6 +111,7 @@ inline void additive_tile(const T* v, const T* q, const T* k, int64_t width, T* 
     for (int j = 0; j < kKeys; ++j)
       acc[j] = multiply_add(va, Form::combine(qa, load(k + j * width + a)), acc[j]);
   }
+#pragma GCC unroll 4
   for (int j = 0; j < kKeys; ++j) scores[j] = reduce_add<T>(acc[j]);
 }
 

@@ -68,7 +68,9 @@ inline void inner_tile(const InnerProducts<T>& p, int64_t row, int64_t column) {
   int64_t i = 0;
   for (; i + kLanes <= p.features; i += kLanes) add([i](const T* from) { return load(from + i); });
   if (i < p.features) add([&](const T* from) { return load_n(from + i, p.features - i); });
+#pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
     for (int c = 0; c < kColumns; ++c)
       p.out[(row + r) * p.out_stride + column + c] = p.scale * reduce_add<T>(acc[r][c]);
 }
@@ -117,8 +119,10 @@ inline void weighted_tile(const WeightedSums<T>& p, int64_t row, int64_t column,
       for (int i = 0; i < kVecs; ++i) acc[r][i] = multiply_add(weight, values[i], acc[r][i]);
     }
   }
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     T* out = p.out + (row + r) * p.out_stride + column;
+#pragma GCC unroll 4
     for (int i = 0; i < kVecs - 1; ++i) store(out + i * kLanes, acc[r][i]);
     store_n(out + (kVecs - 1) * kLanes, acc[r][kVecs - 1], n);
   }

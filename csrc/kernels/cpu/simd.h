@@ -43,7 +43,7 @@ inline void store(T* p, Vec<T> v) {
 
 template <typename T>
 inline Vec<T> broadcast(T x) {
-  return Vec<T>{} + x;
+  return x - Vec<T>{};  // x - 0 is x, -0 too, so the compiler drops it; 0 + x it has to add
 }
 
 // The first n lanes; the others are zero. n >= kLanes loads a whole vector.
