@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from recurrent_layer_suite import Calls, H, I, PairSuite, flatten, with_gradients
+from recurrent_pair_suite import Calls, H, I, PairSuite, flatten, with_gradients
 from torch import Tensor
 
 import seq2seq_ext
@@ -34,7 +34,9 @@ class CellSuite(PairSuite):
         with Calls() as calls:
             ours(torch.randn(3, I))
         assert f"seq2seq_ext.{self.kind.name}" in calls.names
-        assert not [n for n in calls.names if "cell" in n or n.startswith(("aten.mm", "aten.addmm"))]
+        assert not [
+            n for n in calls.names if "cell" in n or n.startswith(("aten.mm", "aten.addmm"))
+        ]
 
     def test_steps_equal_the_layer(self) -> None:
         _, cell = self.pair(I, H)
@@ -64,7 +66,7 @@ class CellSuite(PairSuite):
     def test_bad_forward(self, argument: str, input: Tensor, state: Tensor | None) -> None:
         theirs, ours = self.pair(I, H)
         hx = (state, state) if state is not None and self.kind.states == 2 else state
-        with pytest.raises(Exception) as expected:  # noqa: B017, PT011
+        with pytest.raises(Exception) as expected:
             theirs(input, hx)
         with pytest.raises(expected.type, match=argument):
             ours(input, hx)

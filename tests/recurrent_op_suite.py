@@ -136,9 +136,7 @@ class OpSuite:
             (torch.randn_like(output), *map(torch.randn_like, finals), *call, output, saved),
         )
         weights = [w.detach() for w in inputs.weights]
-        torch.library.opcheck(
-            getattr(namespace, f"{self.kind.name}_pack").default, (weights, True)
-        )
+        torch.library.opcheck(getattr(namespace, f"{self.kind.name}_pack").default, (weights, True))
 
     def test_autocast_gives_float32(self) -> None:
         inputs = make_inputs(self.kind, RAGGED)
@@ -229,11 +227,17 @@ class OpSuite:
         assert inputs.lengths is not None
         cut = data.draw(st.integers(0, inputs.input.size(0)))
         expected = self.kind.run(ops, inputs)
-        first = Inputs(inputs.input[:cut], inputs.states, inputs.weights,
-                       inputs.lengths.clamp(max=cut), True)
+        first = Inputs(
+            inputs.input[:cut], inputs.states, inputs.weights, inputs.lengths.clamp(max=cut), True
+        )
         output_1, *carried = self.kind.run(ops, first)
-        second = Inputs(inputs.input[cut:], tuple(carried), inputs.weights,
-                        (inputs.lengths - cut).clamp(min=0), True)
+        second = Inputs(
+            inputs.input[cut:],
+            tuple(carried),
+            inputs.weights,
+            (inputs.lengths - cut).clamp(min=0),
+            True,
+        )
         output_2, *finals = self.kind.run(ops, second)
         assert_all_equal([torch.cat([output_1, output_2]), *finals], expected)
 

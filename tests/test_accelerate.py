@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from recurrent_layer_suite import Calls, flatten
+from recurrent_pair_suite import Calls, flatten
 from torch import nn
 from torch.nn.utils import parametrizations, weight_norm
 

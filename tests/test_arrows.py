@@ -34,7 +34,10 @@ def source_files(suffixes: set[str]) -> list[Path]:
     return [
         f
         for f in files
-        if f.is_file() and f.suffix in suffixes and "__pycache__" not in f.parts and f.name != ".git"
+        if f.is_file()
+        and f.suffix in suffixes
+        and "__pycache__" not in f.parts
+        and f.name != ".git"
     ]
 
 
@@ -98,8 +101,7 @@ def test_imports() -> None:
         f"{relative(file)}: {other}"
         for part, file in python_files()
         for other in imported_parts(file)
-        if rank(other) > rank(part)
-        or (other == "reference" and part not in SWITCHES_TO_REFERENCE)
+        if rank(other) > rank(part) or (other == "reference" and part not in SWITCHES_TO_REFERENCE)
     ]
     assert not wrong
 
@@ -141,7 +143,9 @@ def test_no_file_is_long() -> None:
 def test_no_machine_shows() -> None:
     # Written in pieces, so that this file passes its own test.
     banned = re.compile(
-        "|".join(["/" + "work/", "/" + "tmp/", "/" + "home/", r"\.exam" + "ple/", "extra-index" + "-url"])
+        "|".join(
+            ["/" + "work/", "/" + "tmp/", "/" + "home/", r"\.exam" + "ple/", "extra-index" + "-url"]
+        )
     )
     wrong = [
         f"{relative(f)}:{number}"

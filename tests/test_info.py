@@ -38,9 +38,7 @@ def test_follows_the_isa(isa: str) -> None:
 
 @pytest.mark.parametrize("isa", torch.ops.seq2seq_ext.available_isas())
 def test_environment_forces_an_isa(isa: str) -> None:
-    done = run_python(
-        "import seq2seq_ext; print(seq2seq_ext.info()['isa'])", SEQ2SEQ_EXT_ISA=isa
-    )
+    done = run_python("import seq2seq_ext; print(seq2seq_ext.info()['isa'])", SEQ2SEQ_EXT_ISA=isa)
     assert done.stdout.strip() == isa
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from recurrent_layer_suite import Calls
+from recurrent_pair_suite import Calls
 from torch import nn
 
 import seq2seq_ext

@@ -5,11 +5,13 @@ from recurrent_cases import RNN_RELU, RNN_TANH
 from recurrent_cell_suite import CellSuite
 from recurrent_layer_suite import LayerSuite, generate_options
 from recurrent_op_suite import OpSuite, generate_cases
+from recurrent_pair_suite import generate_samples
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     generate_cases(metafunc)
     generate_options(metafunc)
+    generate_samples(metafunc)
 
 
 class TestTanhOp(OpSuite):

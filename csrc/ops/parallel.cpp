@@ -9,7 +9,11 @@ namespace seq2seq_ext {
 namespace {
 std::atomic<bool> in_forked_child{false};
 
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
+// torch's ops, which ours call too, would wait for the lost pool for ever: one thread for them.
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
+  in_forked_child = true;
+  omp_set_num_threads(1);
+});
 }  // namespace
 
 int max_threads() {

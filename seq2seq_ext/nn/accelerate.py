@@ -30,9 +30,7 @@ class AccelerateReport:
 
     def __str__(self) -> str:
         lines = [f"swapped {name or '(the module itself)'}" for name in self.swapped]
-        lines += [
-            f"left {name or '(the module itself)'}: {why}" for name, why in self.left.items()
-        ]
+        lines += [f"left {name or '(the module itself)'}: {why}" for name, why in self.left.items()]
         return "\n".join(lines) or "no recurrent module found"
 
 

@@ -55,6 +55,8 @@ def pair(owner: str, hx: Any) -> tuple[Tensor, Tensor] | None:
             f"{owner}: hx: expected a tuple (h_0, c_0), got one tensor of {describe(hx)}"
         )
     if not isinstance(hx, (tuple, list)) or len(hx) != 2:
-        raise TypeError(f"{owner}: hx: expected a tuple (h_0, c_0), got {type(hx).__name__}"
-                        + (f" of {len(hx)}" if isinstance(hx, (tuple, list)) else ""))
+        raise TypeError(
+            f"{owner}: hx: expected a tuple (h_0, c_0), got {type(hx).__name__}"
+            + (f" of {len(hx)}" if isinstance(hx, (tuple, list)) else "")
+        )
     return hx[0], hx[1]

@@ -90,8 +90,7 @@ class RNNCell(nn.RNNCell):
         """input ``[B, I]`` or ``[I]``, hx ``[B, H]`` or ``[H]``: the new state."""
         if self.nonlinearity not in tuple(_MODES):
             raise RuntimeError(
-                f"RNNCell: nonlinearity: expected one of {tuple(_MODES)}, "
-                f"got {self.nonlinearity!r}"
+                f"RNNCell: nonlinearity: expected one of {tuple(_MODES)}, got {self.nonlinearity!r}"
             )
         states = None if hx is None else {"hx": hx}
         layer = partial(ops.rnn, nonlinearity=self.nonlinearity)
