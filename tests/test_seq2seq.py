@@ -26,6 +26,15 @@ SIZES = [
 OPTIONS = BeamSearchOptions(bos_id=2, eos_id=3, pad_id=0, beam_size=4, n_best=3, max_length=9)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The models are too small to share among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def name(fields):
     return "-".join(f"{key}={value}" for key, value in fields.items()) or "default"
 
@@ -100,9 +109,7 @@ def test_forward_and_gradients_equal_the_reference(variant, sizes):
     references = torch.autograd.grad(expected, parameters.values())
     for key, ours, theirs in zip(parameters, gradients, references, strict=True):
         # An embedding gives its padding row no gradient; the tied output layer does.
-        if key.endswith("embedding.weight") and not (
-            model.config.tie_output and "decoder" in key
-        ):
+        if key.endswith("embedding.weight") and not (model.config.tie_output and "decoder" in key):
             ours, theirs = ours[1:], theirs[1:]
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10, msg=lambda m, k=key: k + m)
 
@@ -239,24 +246,20 @@ def test_a_source_gets_the_same_bits_in_any_batch(fields):
     model = make(dtype=torch.float32, seed=6, **fields).eval()
     lengths = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5)
     src, src_lengths, _, _ = data(model, lengths)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        together = model.generate(src, src_lengths, OPTIONS)
-        torch.set_num_threads(1)
-        single = model.generate(src, src_lengths, OPTIONS)
-        for row, length in enumerate(lengths):
-            width = max(length, 1)
-            alone = model.generate(src[row : row + 1, :width], src_lengths[row : row + 1], OPTIONS)
-            for a, b, c in zip(
-                sentence(alone, 0, width),
-                sentence(together, row, width),
-                sentence(single, row, width),
-                strict=True,
-            ):
-                assert torch.equal(a, b) and torch.equal(a, c)
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(2)
+    together = model.generate(src, src_lengths, OPTIONS)
+    torch.set_num_threads(1)
+    single = model.generate(src, src_lengths, OPTIONS)
+    for row, length in enumerate(lengths):
+        width = max(length, 1)
+        alone = model.generate(src[row : row + 1, :width], src_lengths[row : row + 1], OPTIONS)
+        for a, b, c in zip(
+            sentence(alone, 0, width),
+            sentence(together, row, width),
+            sentence(single, row, width),
+            strict=True,
+        ):
+            assert torch.equal(a, b) and torch.equal(a, c)
 
 
 def test_memory_is_stored_once_a_source(monkeypatch):
