@@ -10,22 +10,12 @@ SHAPES = [(1, 1, 1), (3, 5, 7), (17, 33, 65), (8, 64, 16), (2, 300, 19), (0, 4, 
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
 def test_is_as_exact_as_torch(rows, inputs, outputs, isa, bias):
-    before = torch.ops.seq2seq_ext.isa()
-    try:
-        torch.ops.seq2seq_ext.set_isa(isa)
-    except ValueError as error:
-        pytest.skip(str(error))
-    torch.manual_seed(0)
     x, w, b = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
     b = b if bias else None
-    try:
-        found = ops.linear(x, w, b)
-        assert torch.equal(ops.linear(x, w, b, packed=ops.linear_pack(w)), found)
-    finally:
-        torch.ops.seq2seq_ext.set_isa(before)
+    found = ops.linear(x, w, b)
+    assert torch.equal(ops.linear(x, w, b, packed=ops.linear_pack(w)), found)
     exact = torch_linear(x.double(), w.double(), None if b is None else b.double())
     if exact.numel():
         torchs = (torch_linear(x, w, b) - exact).abs().max()
@@ -34,34 +24,26 @@ def test_is_as_exact_as_torch(rows, inputs, outputs, isa, bias):
 
 
 def test_any_leading_dimensions_and_strides():
-    torch.manual_seed(0)
-    x, w = torch.randn(3, 5, 4).transpose(0, 2), torch.randn(7, 6).t()[:, :3]
-    x, w = x[:, :, :3], w
+    x, w = torch.randn(3, 5, 4).transpose(0, 2), torch.randn(3, 6).t()
     torch.testing.assert_close(ops.linear(x, w), torch_linear(x, w))
     torch.testing.assert_close(ops.linear(x[0, 0], w), torch_linear(x[0, 0], w))
     row = x[0, :1].expand(5, 3)
     torch.testing.assert_close(ops.linear(row, w), torch_linear(row, w))
 
 
-def test_a_row_has_the_same_bits_in_any_batch():
-    torch.manual_seed(0)
+def test_a_row_has_the_same_bits_in_any_batch(threads):
     x, w, b = torch.randn(199, 257), torch.randn(130, 257), torch.randn(130)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        together = ops.linear(x, w, b)
-        torch.set_num_threads(1)
-        for begin, end in ((0, 1), (5, 12), (100, 199)):
-            assert torch.equal(ops.linear(x[begin:end], w, b), together[begin:end])
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(2)
+    together = ops.linear(x, w, b)
+    torch.set_num_threads(1)
+    for begin, end in ((0, 1), (5, 12), (100, 199)):
+        assert torch.equal(ops.linear(x[begin:end], w, b), together[begin:end])
 
 
 def test_gradients():
     def leaf(*shape):
         return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
-    torch.manual_seed(0)
     for arguments in ((leaf(2, 3, 4), leaf(5, 4), leaf(5)), (leaf(3, 4), leaf(5, 4))):
         assert torch.autograd.gradcheck(ops.linear, arguments)
         assert torch.autograd.gradgradcheck(ops.linear, arguments)
