@@ -222,7 +222,11 @@ class Translator:
         self, where: str, options: BeamSearchOptions | None, search: dict[str, Any]
     ) -> BeamSearchOptions:
         config = self.parts.model.config
-        ids: dict[str, Any] = {"bos_id": config.bos_id, "eos_id": config.eos_id, "pad_id": config.pad_id}
+        ids: dict[str, Any] = {
+            "bos_id": config.bos_id,
+            "eos_id": config.eos_id,
+            "pad_id": config.pad_id,
+        }
         if options is None:
             known = set(BeamSearchOptions.__dataclass_fields__) - set(ids)
             if unknown := sorted(set(search) - known):

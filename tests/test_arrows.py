@@ -21,8 +21,9 @@ INCLUDES = {
 # A package imports what stands before it; everything else in seq2seq_ext is a tool, at the end.
 ORDER = ["_load", "reference", "ops", "nn", "decoding", "models"]
 SWITCHES_TO_REFERENCE = {"reference", "ops", "decoding", "models"}
-# The contract header of nouns that share one.
-CONTRACT = dict.fromkeys(["lstm", "gru", "rnn"], "recurrent")
+# The contract header of nouns that share one, and the kernel of an op that is one product.
+CONTRACT = {**dict.fromkeys(["lstm", "gru", "rnn"], "recurrent"), "linear": "gemm"}
+KERNEL = {"linear": "gemm"}
 SOURCES = {".py", ".cpp", ".h", ".cu", ".cuh"}
 TEXTS = SOURCES | {".md", ".toml", ".txt", ".yml", ".yaml", ".cfg", ".sh", ""}
 
@@ -121,7 +122,7 @@ def nouns() -> list[str]:
 def test_one_stem_everywhere(noun: str) -> None:
     expected = [
         CSRC / "kernels" / f"{CONTRACT.get(noun, noun)}.h",
-        CSRC / "kernels" / "cpu" / f"{noun}.cpp",
+        CSRC / "kernels" / "cpu" / f"{KERNEL.get(noun, noun)}.cpp",
         PACKAGE / "ops" / f"{noun}.py",
         PACKAGE / "reference" / f"{noun}.py",
         ROOT / "tests" / f"test_{noun}.py",

@@ -4,57 +4,18 @@ import itertools
 
 import pytest
 import torch
+from seq2seq_cases import OPTIONS, SIZES, VARIANTS, data, make, name
 from torch.nn.functional import cross_entropy
 
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.models import Memory, Seq2Seq, Seq2SeqConfig
 from seq2seq_ext.reference import seq2seq as reference
 
-CELLS = ("lstm", "gru", "rnn")
-ATTENTIONS = ("additive", "dot", "scaled_dot", "general", "none")
-VARIANTS = [
-    dict(zip(("cell", "attention", "input_feeding"), values, strict=True))
-    for values in itertools.product(CELLS, ATTENTIONS, (True, False))
-]
-SIZES = [
-    {},
-    {"encoder_layers": 2, "decoder_layers": 2, "attention_size": 5},
-    {"tie_output": True},
-    {"tie_output": True, "embedding_size": 9, "hidden_size": 9, "decoder_layers": 3},
-    {"source_vocabulary_size": None, "source_feature_size": 6},
-]
-OPTIONS = BeamSearchOptions(bos_id=2, eos_id=3, pad_id=0, beam_size=4, n_best=3, max_length=9)
 
-
-def name(fields):
-    return "-".join(f"{key}={value}" for key, value in fields.items()) or "default"
-
-
-def make(dtype=torch.float64, seed=0, **fields):
-    """A model whose parameters are large enough for unlike hypotheses."""
-    torch.manual_seed(seed)
-    sizes = {"source_vocabulary_size": 11, "embedding_size": 7, "hidden_size": 9}
-    model = Seq2Seq(Seq2SeqConfig(**{**sizes, "target_vocabulary_size": 13, **fields}))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return model.to(dtype)
-
-
-def data(model, lengths=(5, 0, 7, 1), width=7, seed=1):
-    torch.manual_seed(seed)
-    config = model.config
-    if config.source_feature_size is not None:
-        dtype = model.bridge.hidden.weight.dtype
-        src = torch.randn(len(lengths), width, config.source_feature_size, dtype=dtype)
-    else:
-        src = torch.randint(4, config.source_vocabulary_size, (len(lengths), width))
-    tgt_lengths = torch.tensor([(4, 2, 6, 3)[i % 4] for i in range(len(lengths))])
-    tgt = torch.randint(4, config.target_vocabulary_size, (len(lengths), 6))
-    tgt[:, 0] = config.bos_id
-    for row, length in zip(tgt, tgt_lengths, strict=True):
-        row[length - 1] = config.eos_id
-        row[length:] = config.pad_id
-    return src, torch.tensor(lengths), tgt, tgt_lengths
+@pytest.fixture(autouse=True)
+def one_thread(threads):
+    """The models are too small to share among threads."""
+    torch.set_num_threads(1)
 
 
 def reference_loss(model, src, src_lengths, tgt, tgt_lengths, label_smoothing=0.0):
@@ -100,9 +61,7 @@ def test_forward_and_gradients_equal_the_reference(variant, sizes):
     references = torch.autograd.grad(expected, parameters.values())
     for key, ours, theirs in zip(parameters, gradients, references, strict=True):
         # An embedding gives its padding row no gradient; the tied output layer does.
-        if key.endswith("embedding.weight") and not (
-            model.config.tie_output and "decoder" in key
-        ):
+        if key.endswith("embedding.weight") and not (model.config.tie_output and "decoder" in key):
             ours, theirs = ours[1:], theirs[1:]
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10, msg=lambda m, k=key: k + m)
 
@@ -239,24 +198,20 @@ def test_a_source_gets_the_same_bits_in_any_batch(fields):
     model = make(dtype=torch.float32, seed=6, **fields).eval()
     lengths = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5)
     src, src_lengths, _, _ = data(model, lengths)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        together = model.generate(src, src_lengths, OPTIONS)
-        torch.set_num_threads(1)
-        single = model.generate(src, src_lengths, OPTIONS)
-        for row, length in enumerate(lengths):
-            width = max(length, 1)
-            alone = model.generate(src[row : row + 1, :width], src_lengths[row : row + 1], OPTIONS)
-            for a, b, c in zip(
-                sentence(alone, 0, width),
-                sentence(together, row, width),
-                sentence(single, row, width),
-                strict=True,
-            ):
-                assert torch.equal(a, b) and torch.equal(a, c)
-    finally:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(2)
+    together = model.generate(src, src_lengths, OPTIONS)
+    torch.set_num_threads(1)
+    single = model.generate(src, src_lengths, OPTIONS)
+    for row, length in enumerate(lengths):
+        width = max(length, 1)
+        alone = model.generate(src[row : row + 1, :width], src_lengths[row : row + 1], OPTIONS)
+        for a, b, c in zip(
+            sentence(alone, 0, width),
+            sentence(together, row, width),
+            sentence(single, row, width),
+            strict=True,
+        ):
+            assert torch.equal(a, b) and torch.equal(a, c)
 
 
 def test_memory_is_stored_once_a_source(monkeypatch):
@@ -274,21 +229,11 @@ def test_memory_is_stored_once_a_source(monkeypatch):
     assert set(seen) == {((4, 4), 4)}
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_isa(isa):
-    before = torch.ops.seq2seq_ext.isa()
-    try:
-        torch.ops.seq2seq_ext.set_isa(isa)
-    except ValueError as error:
-        pytest.skip(str(error))
-    try:
-        model = make(hidden_size=21)
-        src, src_lengths, _, _ = data(model)
-        expected = reference.generate(model.config, model.state_dict(), src, src_lengths, OPTIONS)
-        found = model.generate(src, src_lengths, OPTIONS)
-        torch.testing.assert_close(fields_of(found), expected)
-    finally:
-        torch.ops.seq2seq_ext.set_isa(before)
+    model = make(hidden_size=21)
+    src, src_lengths, _, _ = data(model)
+    expected = reference.generate(model.config, model.state_dict(), src, src_lengths, OPTIONS)
+    torch.testing.assert_close(fields_of(model.generate(src, src_lengths, OPTIONS)), expected)
 
 
 def test_learns_to_reverse():
@@ -350,108 +295,3 @@ def test_exported_step(variant):
     with torch.no_grad():
         exported = torch.export.export(step, arguments).module()
         torch.testing.assert_close(exported(*arguments), step(*arguments))
-
-
-# --- wrong arguments
-
-IDS = torch.tensor([[4, 5], [6, 7]])
-LENGTHS = torch.tensor([2, 1])
-TARGET = torch.tensor([[2, 5, 3], [2, 3, 0]])
-TARGET_LENGTHS = torch.tensor([3, 2])
-FEATURES = torch.zeros(2, 3, 6)
-
-
-def speech(src):
-    model = make(torch.float32, source_vocabulary_size=None, source_feature_size=6)
-    return model.encode(src, LENGTHS)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "argument"),
-    [
-        (lambda m: Seq2Seq({}), TypeError, "config"),
-        (lambda m: m.encode([[4]], LENGTHS), TypeError, "src"),
-        (lambda m: m.encode(IDS.float(), LENGTHS), TypeError, "src"),
-        (lambda m: m.encode(IDS.int(), LENGTHS), TypeError, "src"),
-        (lambda m: m.encode(IDS[0], LENGTHS), ValueError, "src"),
-        (lambda m: m.encode(IDS + 10, LENGTHS), ValueError, "src"),
-        (lambda m: m.encode(IDS - 10, LENGTHS), ValueError, "src"),
-        (lambda m: m.encode(IDS[:0], LENGTHS[:0]), ValueError, "src"),
-        (lambda m: m.encode(IDS, None), TypeError, "src_lengths"),
-        (lambda m: m.encode(IDS, LENGTHS.float()), TypeError, "src_lengths"),
-        (lambda m: m.encode(IDS, LENGTHS[:1]), ValueError, "src_lengths"),
-        (lambda m: m.encode(IDS, LENGTHS + 1), ValueError, "src_lengths"),
-        (lambda m: m.encode(IDS, LENGTHS - 2), ValueError, "src_lengths"),
-        (lambda m: speech(IDS), TypeError, "src"),
-        (lambda m: speech(FEATURES.double()), TypeError, "src"),
-        (lambda m: speech(FEATURES[0]), ValueError, "src"),
-        (lambda m: speech(FEATURES[:, :, :5]), ValueError, "src"),
-        (lambda m: m(IDS, LENGTHS, TARGET.float()), TypeError, "tgt"),
-        (lambda m: m(IDS, LENGTHS, TARGET[:, :0]), ValueError, "tgt"),
-        (lambda m: m(IDS, LENGTHS, TARGET[:1]), ValueError, "tgt"),
-        (lambda m: m(IDS, LENGTHS, TARGET + 11), ValueError, "tgt"),
-        (lambda m: m.loss(IDS, LENGTHS, TARGET[:, :1], TARGET_LENGTHS), ValueError, "tgt"),
-        (lambda m: m.loss(IDS, LENGTHS, TARGET, [3, 2]), TypeError, "tgt_lengths"),
-        (lambda m: m.loss(IDS, LENGTHS, TARGET, TARGET_LENGTHS + 1), ValueError, "tgt_lengths"),
-        (lambda m: m.loss(IDS, LENGTHS, TARGET, TARGET_LENGTHS - 1), ValueError, "tgt_lengths"),
-        (lambda m: m.loss(IDS, LENGTHS, TARGET, TARGET_LENGTHS, 2), ValueError, "label_smoothing"),
-        (lambda m: m.loss(IDS, LENGTHS, TARGET, TARGET_LENGTHS, "a"), TypeError, "label_smoothing"),
-        (lambda m: m.generate(IDS, LENGTHS, None), TypeError, "options"),
-        (lambda m: m.generate(IDS, LENGTHS + 1, OPTIONS), ValueError, "src_lengths"),
-        (lambda m: step(m, TARGET), ValueError, "tokens"),
-        (lambda m: step(m, TARGET[0]), ValueError, "tokens"),
-        (lambda m: step(m, TARGET[:0, 0]), ValueError, "tokens"),
-        (lambda m: step(m, torch.tensor([0, 13])), ValueError, "tokens"),
-        (lambda m: step(m, torch.tensor([0, 1, 2, 3])), ValueError, "state"),
-        (lambda m: step(m, LENGTHS, state={}), ValueError, "state"),
-        (lambda m: step(m, LENGTHS, state=None), TypeError, "state"),
-        (lambda m: step(m, LENGTHS, memory=IDS), TypeError, "memory"),
-        (lambda m: step(m, LENGTHS, packed=IDS), TypeError, "packed"),
-    ],
-)
-def test_wrong_arguments_are_named(call, error, argument):
-    with pytest.raises(error, match=rf"^Seq2Seq(\.\w+)?: {argument}: expected .*got"):
-        call(make(torch.float32))
-
-
-def step(model, tokens, **arguments):
-    memory = model.encode(IDS, LENGTHS)
-    return model.step(tokens, **{"state": memory.state, "memory": memory, **arguments})
-
-
-@pytest.mark.parametrize(
-    ("fields", "error", "field"),
-    [
-        ({"source_vocabulary_size": None}, ValueError, "source_vocabulary_size"),
-        ({"source_feature_size": 5}, ValueError, "source_feature_size"),
-        ({"source_vocabulary_size": 0}, ValueError, "source_vocabulary_size"),
-        ({"target_vocabulary_size": 2.5}, TypeError, "target_vocabulary_size"),
-        ({"target_vocabulary_size": 3}, ValueError, "eos_id"),
-        ({"hidden_size": 0}, ValueError, "hidden_size"),
-        ({"embedding_size": True}, TypeError, "embedding_size"),
-        ({"encoder_layers": 0}, ValueError, "encoder_layers"),
-        ({"decoder_layers": "1"}, TypeError, "decoder_layers"),
-        ({"attention_size": -1}, ValueError, "attention_size"),
-        ({"cell": "LSTM"}, ValueError, "cell"),
-        ({"attention": None}, ValueError, "attention"),
-        ({"input_feeding": 1}, TypeError, "input_feeding"),
-        ({"dropout": 1.0}, ValueError, "dropout"),
-        ({"dropout": float("nan")}, ValueError, "dropout"),
-        ({"dropout": "0.1"}, TypeError, "dropout"),
-        ({"tie_output": "yes"}, TypeError, "tie_output"),
-        ({"pad_id": -1}, ValueError, "pad_id"),
-        ({"bos_id": 3}, ValueError, "bos_id"),
-    ],
-)
-def test_wrong_config_fields_are_named(fields, error, field):
-    values = {"source_vocabulary_size": 11, "target_vocabulary_size": 13}
-    with pytest.raises(error, match=rf"^Seq2SeqConfig: .*\b{field}\b.*: expected .*got"):
-        Seq2SeqConfig(**{**values, **fields})
-
-
-def test_config_as_a_dict():
-    config = make(dropout=0.25).config
-    assert Seq2SeqConfig.from_dict(config.to_dict()) == config
-    for values in ({**config.to_dict(), "units": 3}, {}):
-        with pytest.raises(ValueError, match="Seq2SeqConfig: values: expected"):
-            Seq2SeqConfig.from_dict(values)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
 from seq2seq_ext.text import Tokenization, Vocabulary
@@ -56,7 +57,9 @@ def test_folder_keeps_everything(folder):
         "target.vocabulary.json",
     ]
     from_memory = Translator.of(parts).translate(TEXTS, n_best=2, max_length=8)
-    assert values(Translator(folder).translate(TEXTS, n_best=2, max_length=8)) == values(from_memory)
+    assert values(Translator(folder).translate(TEXTS, n_best=2, max_length=8)) == values(
+        from_memory
+    )
 
 
 @pytest.mark.parametrize("fields", [{"tie_output": True}, {"cell": "gru", "attention": "dot"}])
@@ -130,7 +133,9 @@ def test_model_without_attention():
         (lambda t: Tokenization(joiner=3), TypeError, "joiner"),
         (lambda t: TextModel(t.parts.model, *[t.parts] * 3), TypeError, "source_vocabulary"),
         (
-            lambda t: TextModel(t.parts.model, Vocabulary(["a"]), *list(vars(t.parts).values())[2:]),
+            lambda t: TextModel(
+                t.parts.model, Vocabulary(["a"]), *list(vars(t.parts).values())[2:]
+            ),
             ValueError,
             "source_vocabulary",
         ),

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from seq2seq_ext.text import Vocabulary
 
 AWKWARD = ["<pad>", "<unk>", "<s>", "</s>", "", " ", "a b", "\n", "\r\n", "\u2028", "é", "e\u0301",

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 
-def tensor(where: str, name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{where}: {name}: expected a Tensor, got {type(value).__name__}")
+def instance(where: str, name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{where}: {name}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
 def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int) -> None:
     """int64 token ids, laid out like ``"[B, T]"``."""
-    tensor(where, name, value)
+    instance(where, name, value, Tensor)
     if value.dtype != torch.int64:
         raise TypeError(f"{where}: {name}: expected int64 token ids, got {value.dtype}")
     if value.dim() != layout.count(",") + 1:
@@ -28,7 +28,7 @@ def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int)
 
 def features(where: str, name: str, value: Tensor, size: int, dtype: torch.dtype) -> None:
     """Float features ``[B, S, size]``."""
-    tensor(where, name, value)
+    instance(where, name, value, Tensor)
     if value.dtype != dtype:
         raise TypeError(f"{where}: {name}: expected {dtype} features, got {value.dtype}")
     if value.dim() != 3 or value.size(2) != size:
@@ -39,7 +39,7 @@ def features(where: str, name: str, value: Tensor, size: int, dtype: torch.dtype
 
 def lengths(where: str, name: str, value: Tensor, rows: int, low: int, high: int) -> None:
     """int64 ``[rows]`` in [low, high]."""
-    tensor(where, name, value)
+    instance(where, name, value, Tensor)
     if value.dtype != torch.int64:
         raise TypeError(f"{where}: {name}: expected int64, got {value.dtype}")
     if value.shape != (rows,):
@@ -56,9 +56,7 @@ def rows(where: str, name: str, value: Tensor, expected: int | None = None) -> N
     if value.size(0) == 0:
         raise ValueError(f"{where}: {name}: expected at least 1 row, got 0")
     if expected is not None and value.size(0) != expected:
-        raise ValueError(
-            f"{where}: {name}: expected {expected} rows like src, got {value.size(0)}"
-        )
+        raise ValueError(f"{where}: {name}: expected {expected} rows like src, got {value.size(0)}")
 
 
 def fraction(where: str, name: str, value: float) -> None:

@@ -77,9 +77,7 @@ class Decoder(torch.nn.Module):
         else:
             self.output = torch.nn.Linear(hidden, vocabulary)
 
-    def start(
-        self, memory: Tensor, lengths: Tensor, layers: tuple[LayerState, ...]
-    ) -> Memory:
+    def start(self, memory: Tensor, lengths: Tensor, layers: tuple[LayerState, ...]) -> Memory:
         """What is computed once for a source: keys and the initial state."""
         state: State = {"layers": layers}
         if self.config.input_feeding:
@@ -107,6 +105,28 @@ class Decoder(torch.nn.Module):
             vector, state, _ = self._advance(step, state, memory, packed)
             vectors.append(vector)
         return torch.stack(vectors, dim=1)
+
+    def check_state(self, where: str, state: State, rows: int) -> None:
+        """A state as :meth:`step` returns it, for ``rows`` rows."""
+        expected = ["layers", "attentional"] if self.config.input_feeding else ["layers"]
+        if not isinstance(state, dict):
+            raise TypeError(f"{where}: state: expected a dict, got {type(state).__name__}")
+        if sorted(state) != sorted(expected):
+            raise ValueError(f"{where}: state: expected keys {expected}, got {sorted(state)}")
+        parts = 2 if self.config.cell == "lstm" else 1
+        counts = [len(layer) for layer in state["layers"]]
+        if counts != [parts] * self.config.decoder_layers:
+            raise ValueError(
+                f"{where}: state: expected {self.config.decoder_layers} layers of {parts} "
+                f"tensors, got {counts}"
+            )
+        shape = [rows, self.config.hidden_size]
+        fed = [state["attentional"]] if self.config.input_feeding else []
+        for part in [*fed, *(part for layer in state["layers"] for part in layer)]:
+            if list(part.shape) != shape:
+                raise ValueError(
+                    f"{where}: state: expected tensors of shape {shape}, got {list(part.shape)}"
+                )
 
     def step(
         self, tokens: Tensor, state: State, memory: Memory, packed: PackedDecoder | None
@@ -160,9 +180,7 @@ class Decoder(torch.nn.Module):
         """Top states ``[B, T, H]`` -> attentional vectors ``[B, T, H]``, weights ``[B, T, S]``."""
         weights = None
         if self.attention is not None:
-            context, weights = self.attention(
-                top, memory.memory, memory.lengths, memory.projected
-            )
+            context, weights = self.attention(top, memory.memory, memory.lengths, memory.projected)
             top = torch.cat((context, top), dim=2)
         product = ops.linear(top, self.combine.weight, packed=packed and packed.combine)
         return torch.tanh(product), weights

@@ -47,10 +47,7 @@ class Seq2Seq(torch.nn.Module):
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__()
-        if not isinstance(config, Seq2SeqConfig):
-            raise TypeError(
-                f"Seq2Seq: config: expected a Seq2SeqConfig, got {type(config).__name__}"
-            )
+        check.instance("Seq2Seq", "config", config, Seq2SeqConfig)
         self.config = config
         self.encoder = Encoder(config)
         self.bridge = Bridge(config)
@@ -144,12 +141,16 @@ class Seq2Seq(torch.nn.Module):
         """
         where = "Seq2Seq.step"
         check.ids(where, "tokens", tokens, "[N]", self.config.target_vocabulary_size)
+        check.instance(where, "memory", memory, Memory)
+        if packed is not None:
+            check.instance(where, "packed", packed, PackedDecoder)
         sources = memory.lengths.size(0)
         if tokens.size(0) == 0 or tokens.size(0) % sources:
             raise ValueError(
                 f"{where}: tokens: expected a multiple of {sources} rows like memory, got "
                 f"{tokens.size(0)}"
             )
+        self.decoder.check_state(where, state, tokens.size(0))
         return self.decoder.step(tokens, state, memory, packed)
 
     @torch.no_grad()
@@ -176,11 +177,7 @@ class Seq2Seq(torch.nn.Module):
             ValueError, TypeError: a wrong argument, named in the message.
         """
         self._check_source("Seq2Seq.generate", src, src_lengths)
-        if not isinstance(options, BeamSearchOptions):
-            raise TypeError(
-                "Seq2Seq.generate: options: expected BeamSearchOptions, got "
-                f"{type(options).__name__}"
-            )
+        check.instance("Seq2Seq.generate", "options", options, BeamSearchOptions)
         was_training = self.training
         self.eval()
         try:

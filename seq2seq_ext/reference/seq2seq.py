@@ -101,9 +101,7 @@ def step(
     return vector @ w.t() + b, new_state, alignment
 
 
-def forward(
-    config: Any, weights: Weights, src: Tensor, src_lengths: Tensor, tgt: Tensor
-) -> Tensor:
+def forward(config: Any, weights: Weights, src: Tensor, src_lengths: Tensor, tgt: Tensor) -> Tensor:
     """Same logits ``[B, T, V]`` as :meth:`seq2seq_ext.models.Seq2Seq.forward`."""
     memory = encode(config, weights, src, src_lengths)
     state, logits = memory.state, []
@@ -135,9 +133,7 @@ def generate(
     )
 
 
-def _attend(
-    config: Any, weights: Weights, query: Tensor, memory: Memory
-) -> tuple[Tensor, Tensor]:
+def _attend(config: Any, weights: Weights, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
     assert memory.projected is not None
     if config.attention == "additive":
         query = query @ weights["decoder.attention.query_projection.weight"].t()

@@ -74,7 +74,9 @@ class Vocabulary:
         counts: Counter[str] = Counter()
         for sequence in sequences:
             if not isinstance(sequence, Iterable):
-                raise TypeError(f"{where}: sequences: expected sequences of tokens, got {sequence!r}")
+                raise TypeError(
+                    f"{where}: sequences: expected sequences of tokens, got {sequence!r}"
+                )
             counts.update(sequence)
         kept = sorted((t for t in counts if counts[t] >= min_count), key=lambda t: (-counts[t], t))
         return cls(kept if max_size is None else kept[: max_size - len(SPECIAL_TOKENS)])
