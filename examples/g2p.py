@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 import seq2seq_ext
-from seq2seq_ext.reference import seq2seq as reference
 from seq2seq_ext.cli.parser import add_options, chosen
 from seq2seq_ext.cli.train import MODEL_HELP, TRAINING_HELP
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.evaluation import error_rates
 from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
 from seq2seq_ext.plotting import plot_alignment
+from seq2seq_ext.reference import seq2seq as reference
 from seq2seq_ext.text import Tokenization
 from seq2seq_ext.text.batching import Batch, Example, collate, pad
 from seq2seq_ext.text.corpus import Pair, group_references, split_by_hash
@@ -104,7 +104,9 @@ def score(translator: Translator, test: list[Pair], options: argparse.Namespace)
 
 def show(translator: Translator, words: Sequence[str], folder: Path) -> None:
     """Prints the five best pronunciations of each word; draws what the first one looked at."""
-    for word, n_best in zip(words, translator.translate(words, n_best=5, max_length=40), strict=True):
+    for word, n_best in zip(
+        words, translator.translate(words, n_best=5, max_length=40), strict=True
+    ):
         print(f"\n{word}")
         for said in n_best:
             print(f"  {said.score:8.3f}  {said.text}")
@@ -161,9 +163,7 @@ def compare_training_step(model: Seq2Seq, batch: Batch) -> None:
     model.eval()  # without dropout, so that gradients can be compared
 
     def ours() -> tuple[Tensor, ...]:
-        loss = model.loss(
-            batch.source, batch.source_lengths, batch.target, batch.target_lengths
-        )
+        loss = model.loss(batch.source, batch.source_lengths, batch.target, batch.target_lengths)
         return torch.autograd.grad(loss, parameters)
 
     def plain() -> tuple[Tensor, ...]:
@@ -199,7 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
     training, validation, test = split_by_hash(load_pairs(), (0.9, 0.05, 0.05))
-    print(f"CMUdict: {len(training)} training, {len(validation)} validation, {len(test)} test pairs")
+    print(
+        f"CMUdict: {len(training)} training, {len(validation)} validation, {len(test)} test pairs"
+    )
     result = train(
         options.output,
         training,

@@ -29,7 +29,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "model"
-    arguments = ["--output", str(folder), "--target-tokens", "words", "--validation-fraction", "0.1"]
+    arguments = [
+        "--output",
+        str(folder),
+        "--target-tokens",
+        "words",
+        "--validation-fraction",
+        "0.1",
+    ]
     status = main(
         ["train", "--train", str(corpus), *arguments, *SMALL, "--epochs", "25", "--quiet",
          "--learning-rate", "0.02"]
@@ -64,7 +71,12 @@ def test_parallel_files_give_the_same_model(corpus: Path, tmp_path: Path) -> Non
     for column, name in enumerate(("source", "target")):
         (tmp_path / name).write_text("\n".join(row[column] for row in rows))
     common = [*SMALL, "--steps", "2", "--quiet"]
-    parallel = ["--train-source", str(tmp_path / "source"), "--train-target", str(tmp_path / "target")]
+    parallel = [
+        "--train-source",
+        str(tmp_path / "source"),
+        "--train-target",
+        str(tmp_path / "target"),
+    ]
     assert main(["train", "--train", str(corpus), "--output", str(tmp_path / "a"), *common]) == 0
     assert main(["train", *parallel, "--output", str(tmp_path / "b"), *common]) == 0
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in "ab")
@@ -160,7 +172,10 @@ def _mistakes(model: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[s
         "threads": ([*good, "--threads", "0"], "--threads"),
         "share": ([*good, "--validation-fraction", "1.5"], "--validation-fraction"),
         "unwritable": (["train", "--train", str(corpus), "--output", str(folder / "file")], "file"),
-        "run there": (["train", "--train", str(corpus), "--output", str(model)], "holds a training"),
+        "run there": (
+            ["train", "--train", str(corpus), "--output", str(model)],
+            "holds a training",
+        ),
         "other options": (
             ["train", "--train", str(corpus), "--output", str(model), "--resume"],
             "a resumed run must repeat it",
