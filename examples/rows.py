@@ -20,7 +20,7 @@ BACKENDS: dict[str, ModuleType] = {"seq2seq_ext": seq2seq_ext.nn, "torch": torch
 
 
 class RowClassifier(nn.Module):
-    """Reads an image row by row, from the top: ``[B, rows, columns]`` to logits ``[B, classes]``."""
+    """Reads an image row by row: ``[B, rows, columns]`` to logits ``[B, classes]``."""
 
     def __init__(self, layers: ModuleType, columns: int = 8, hidden: int = 128, classes: int = 10):
         super().__init__()
@@ -43,11 +43,14 @@ def load_images(test_share: float = 0.2) -> tuple[Tensor, Tensor, Tensor, Tensor
     images = torch.tensor(digits.images, dtype=torch.float32) / 16
     labels = torch.tensor(digits.target, dtype=torch.int64)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    test, training = order.split([int(test_share * len(order)), len(order) - int(test_share * len(order))])
+    count = int(test_share * len(order))
+    test, training = order[:count], order[count:]
     return images[training], labels[training], images[test], labels[test]
 
 
-def train(backend: str, epochs: int, batch_size: int = 64, seed: int = 0) -> tuple[list[float], float]:
+def train(
+    backend: str, epochs: int, batch_size: int = 64, seed: int = 0
+) -> tuple[list[float], float]:
     """Trains a classifier; returns the loss of each step and the test accuracy."""
     images, labels, test_images, test_labels = load_images()
     torch.manual_seed(seed)
@@ -55,10 +58,10 @@ def train(backend: str, epochs: int, batch_size: int = 64, seed: int = 0) -> tup
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses: list[float] = []
     for epoch in range(1, epochs + 1):
-        for batch in torch.randperm(len(labels)).split(batch_size):
+        for batch in torch.split(torch.randperm(len(labels)), batch_size):
             loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
         with torch.no_grad():

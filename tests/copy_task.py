@@ -88,7 +88,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     world = World("cpu")
-    trainer = make_trainer(arguments.folder, world=world, dropout=arguments.dropout, steps=arguments.steps)
+    trainer = make_trainer(
+        arguments.folder, world=world, dropout=arguments.dropout, steps=arguments.steps
+    )
     if arguments.kill == "step":
         kill_at_step(trainer, 13)
     if arguments.kill == "writing":

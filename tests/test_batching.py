@@ -61,7 +61,7 @@ def test_epochs_differ_and_repeat() -> None:
 
 
 def test_wrong_batching_arguments() -> None:
-    with pytest.raises(ValueError, match="unit: expected one of .* got 'words'"):
+    with pytest.raises(ValueError, match=r"unit: expected one of .* got 'words'"):
         LengthBuckets([(1, 2)], unit="words")
     with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         LengthBuckets([(1, 2)]).epoch(0, batch_size=0)
@@ -102,7 +102,10 @@ def test_bad_tsv(tmp_path: Path, content: bytes, message: str) -> None:
 def test_parallel_files(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one two\n\n")
     (tmp_path / "b").write_text("eins zwei\nx")
-    assert read_parallel(tmp_path / "a", tmp_path / "b") == [Pair("one two", "eins zwei"), ("", "x")]
+    assert read_parallel(tmp_path / "a", tmp_path / "b") == [
+        Pair("one two", "eins zwei"),
+        ("", "x"),
+    ]
     (tmp_path / "b").write_text("eins\n")
     with pytest.raises(ValueError, match=r"b: expected as many lines as .*a \(2\), got 1"):
         read_parallel(tmp_path / "a", tmp_path / "b")

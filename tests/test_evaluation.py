@@ -45,7 +45,7 @@ def test_nothing_to_score() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match="references: expected 1 lists.* got 0"):
+    with pytest.raises(ValueError, match=r"references: expected 1 lists.* got 0"):
         error_rates(["a"], [])
     with pytest.raises(ValueError, match=r"references\[0\]: expected at least one, got none"):
         error_rates(["a"], [[]])

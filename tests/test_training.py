@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from copy_task import make_trainer
 from torch import Tensor
 
-from copy_task import make_trainer
 from seq2seq_ext.training import (
     Checkpoint,
     CheckpointError,

@@ -17,8 +17,8 @@ class Parser(argparse.ArgumentParser):
     """argparse, but an error is one line (``--help`` shows the usage)."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        keywords.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-        super().__init__(*arguments, allow_abbrev=False, **keywords)
+        keywords = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter, **keywords}
+        super().__init__(*arguments, **{**keywords, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
@@ -55,7 +55,9 @@ def field_help(kind: type) -> dict[str, str]:
     return {field.name: field.metadata["help"] for field in fields if "help" in field.metadata}
 
 
-def chosen(arguments: argparse.Namespace, help: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
+def chosen(
+    arguments: argparse.Namespace, help: Mapping[str, str], prefix: str = ""
+) -> dict[str, Any]:
     """What :func:`add_options` parsed, by field."""
     prefix = prefix.replace("-", "_")
     return {name: getattr(arguments, prefix + name) for name in help}

@@ -93,8 +93,7 @@ def split_by_hash(pairs: Iterable[Pair], fractions: Sequence[float]) -> list[lis
     """
     if min(fractions, default=-1.0) < 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(
-            "split_by_hash: fractions: expected shares >= 0 that sum to 1, "
-            f"got {tuple(fractions)}"
+            f"split_by_hash: fractions: expected shares >= 0 that sum to 1, got {tuple(fractions)}"
         )
     bounds = [sum(fractions[: i + 1]) for i in range(len(fractions) - 1)]
     parts: list[list[Pair]] = [[] for _ in fractions]

@@ -67,7 +67,8 @@ class Checkpoint:
             return Checkpoint(**content)
         except _DAMAGE as error:
             raise CheckpointError(
-                f"{Path(path)}: not a checkpoint of seq2seq_ext, or damaged ({type(error).__name__})"
+                f"{Path(path)}: not a checkpoint of seq2seq_ext, or damaged "
+                f"({type(error).__name__})"
             ) from None
 
     def check_identity(self, identity: dict[str, str], path: str | os.PathLike[str]) -> None:

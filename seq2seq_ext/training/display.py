@@ -15,7 +15,7 @@ class Display:
 
     def __init__(self, *, silent: bool) -> None:
         self.silent = silent
-        self._bar: tqdm | None = None  # type: ignore[type-arg]
+        self._bar: tqdm | None = None
         self._tokens = 0.0
         self._started = time.perf_counter()
         self._shown = self._started

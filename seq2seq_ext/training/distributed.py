@@ -84,14 +84,12 @@ class World:
         if self.size == 1:
             return
         parameters = list(parameters)
-        gradients = [
-            torch.zeros_like(p) if p.grad is None else p.grad * weight for p in parameters
-        ]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad * weight for p in parameters]
         (total,) = self.sum(weight)
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= total
-        parts = flat.split([p.numel() for p in parameters])
+        parts = torch.split(flat, [p.numel() for p in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 

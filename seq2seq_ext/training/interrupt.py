@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class TrainingInterrupted(Exception):
+class TrainingInterrupted(Exception):  # noqa: N818, named like KeyboardInterrupt
     """A signal ended the run; its checkpoint is written.
 
     Attributes:

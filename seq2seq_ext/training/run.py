@@ -71,10 +71,10 @@ def train(
     try:
         torch.manual_seed(options.seed)
         network = Seq2Seq(config)
-        encoded = [
+        encoded, encoded_validation = (
             [_encode(pair, tokenization, source, target) for pair in pairs]
             for pairs in (training, validation)
-        ]
+        )
 
         def save() -> None:
             save_model(folder, network, source, target, tokenization)
@@ -87,7 +87,8 @@ def train(
                 save()  # an unwritable folder shows now, not after the first epoch
         trainer = Trainer(
             network,
-            *encoded,
+            encoded,
+            encoded_validation,
             options,
             folder=folder,
             save_model=save,
