@@ -29,12 +29,12 @@ from seq2seq_ext.reference import seq2seq as reference
 from seq2seq_ext.text import Tokenization
 from seq2seq_ext.text.batching import Batch, Example, collate, pad
 from seq2seq_ext.text.corpus import Pair, group_references, split_by_hash
-from seq2seq_ext.training import TrainingOptions, train
+from seq2seq_ext.training import TrainingInterrupted, TrainingOptions, train
 from seq2seq_ext.translator import TextModel, Translator
 
 TOKENIZATION = Tokenization(source="characters", target="words")
 
-# Both stop a little early on purpose: the best weights on the validation words are kept.
+# Defaults of the options; the learning rate falls to its end within the budget of each.
 DEMO = {
     "minutes": 5.0,
     "embedding_size": 64,
@@ -239,4 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TrainingInterrupted as interruption:
+        print(interruption, file=sys.stderr)
+        sys.exit(128 + interruption.signal)
