@@ -5,6 +5,8 @@ from seq2seq_ext.info import info as info
 from seq2seq_ext.nn import GRU as GRU
 from seq2seq_ext.nn import LSTM as LSTM
 from seq2seq_ext.nn import RNN as RNN
+from seq2seq_ext.nn import AdditiveAttention as AdditiveAttention
+from seq2seq_ext.nn import DotAttention as DotAttention
 from seq2seq_ext.nn import GRUCell as GRUCell
 from seq2seq_ext.nn import LSTMCell as LSTMCell
 from seq2seq_ext.nn import RNNCell as RNNCell

@@ -2,6 +2,8 @@
 
 from seq2seq_ext.nn.accelerate import AccelerateReport as AccelerateReport
 from seq2seq_ext.nn.accelerate import accelerate as accelerate
+from seq2seq_ext.nn.attention import AdditiveAttention as AdditiveAttention
+from seq2seq_ext.nn.attention import DotAttention as DotAttention
 from seq2seq_ext.nn.gru import GRU as GRU
 from seq2seq_ext.nn.gru import GRUCell as GRUCell
 from seq2seq_ext.nn.lstm import LSTM as LSTM
