@@ -48,7 +48,7 @@ RNN_RELU = Kind("rnn", "RNN", gates=1, keywords={"nonlinearity": "relu"})
 class Case:
     T: int
     B: int
-    I: int  # noqa: E741
+    I: int
     H: int
     D: int = 1
     bias: bool = True

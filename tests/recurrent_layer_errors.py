@@ -1,4 +1,4 @@
-"""Wrong arguments of one layer, for its suite to inherit: torch.nn's errors, naming the argument."""
+"""Wrong arguments of one layer, for its suite to inherit: torch.nn's errors, made clear."""
 
 from typing import Any
 

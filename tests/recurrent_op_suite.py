@@ -60,7 +60,7 @@ class OpSuite:
     def test_sweep(self, isa: str, T: int, B: int, H: int) -> None:
         generator = torch.Generator().manual_seed(T * B * H)
         lengths = torch.randint(0, T + 1, (B,), generator=generator).tolist()
-        for I in (1, 13):  # noqa: E741
+        for I in (1, 13):
             for D in (1, 2):
                 check_case(self.kind, Case(T, B, I, H, D=D))
                 check_case(self.kind, Case(T, B, I, H, D=D, bias=False, lengths=lengths))
@@ -355,7 +355,7 @@ class OpSuite:
         T, B = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 6))
         lengths = data.draw(st.lists(st.integers(0, T), min_size=B, max_size=B))
         D = directions or data.draw(st.sampled_from([1, 2]))
-        H, I = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 20))  # noqa: E741
+        H, I = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 20))
         return make_inputs(self.kind, Case(T, B, I, H, D=D, lengths=lengths))
 
 

@@ -111,7 +111,9 @@ class PairSuite:
         theirs, ours = self.pair(I, H)
         ours.reset_parameters()
         theirs.load_state_dict(ours.state_dict())
-        assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters()))
+        assert all(
+            torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True)
+        )
         assert list(theirs.state_dict()) == list(ours.state_dict())
 
     def test_copies_and_pickles(self) -> None:

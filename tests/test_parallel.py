@@ -10,6 +10,7 @@ import torch
 
 import seq2seq_ext
 
+
 def threaded_layer() -> tuple[seq2seq_ext.LSTM, torch.Tensor]:
     """Large enough for several threads, torch's own ops included."""
     return seq2seq_ext.LSTM(96, 256, bidirectional=True), torch.randn(6, 16, 96)

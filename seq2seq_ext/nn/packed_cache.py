@@ -79,7 +79,7 @@ def _key(weights: Sequence[Tensor]) -> tuple[Any, ...] | None:
     try:
         parts = [(id(w), w.data_ptr(), w._version) for w in weights]
         # Another process may write to shared memory, and no counter here would move.
-        if any(w.is_shared() for w in weights):
+        if any(w.untyped_storage().is_shared() for w in weights):
             return None
     except RuntimeError:  # an inference tensor counts no versions; a traced one has no data
         return None
