@@ -158,7 +158,6 @@ std::vector<T*> matrix_rows(T* data, int64_t rows, int64_t stride) {
 template <typename T>
 void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, at::Tensor out) {
   const auto& gemm = kernels<T>().gemm;
-  const at::Tensor transposed = grad.t().contiguous();
   const int64_t depth = grad.size(0), columns = out.size(1);
   const int64_t width = gemm.panel_width, panels = (columns + width - 1) / width;
   at::Tensor packed = at::empty({panels * width * depth}, grad.options());
@@ -175,9 +174,11 @@ void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, 
     pack(0, panels);
   else
     at::parallel_for(0, panels, 1, pack);
-  const auto a = matrix_rows<const T>(transposed.const_data_ptr<T>(), out.size(0), depth);
+  const auto a = matrix_rows<const T>(grad.const_data_ptr<T>(), out.size(0), 1);
   const auto c = matrix_rows<T>(out.data_ptr<T>(), out.size(0), columns);
-  parallel_multiply<T>(gemm, {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false},
+  parallel_multiply<T>(gemm,
+                       {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false,
+                        out.size(0)},
                        out.size(0));
 }
 

@@ -28,24 +28,21 @@ void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
   }
 }
 
-// tile += what C holds, or the bias.
+// Writes a finished tile to C, on top of what C holds or of the bias.
 template <typename T>
-void add_to_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
-                 bool from_c, T* tile) {
-  for (int64_t m = 0; m < height; ++m)
-    for (int64_t j = 0; j < width; ++j)
-      tile[m * kPanelWidth<T> + j] += from_c ? g.c[row + m][n0 + j] : g.bias[n0 + j];
-}
-
-template <typename T>
-void store_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
-                const T* tile) {
+void finish_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
+                 bool from_c, const T* tile) {
   constexpr int kLanes = Simd<T>::kLanes;
-  for (int64_t m = 0; m < height; ++m, tile += 2 * kLanes) {
-    T* c = g.c[row + m] + n0;
-    store_n(c, load(tile), width);
-    if (width > kLanes) store_n(c + kLanes, load(tile + kLanes), width - kLanes);
-  }
+  for (int64_t m = 0; m < height; ++m)
+    for (int64_t j = 0; j < width; j += kLanes) {
+      T* c = g.c[row + m] + n0 + j;
+      Vec<T> sum = load(tile + m * kPanelWidth<T> + j);
+      if (from_c)
+        sum += load_n(c, width - j);
+      else if (g.bias)
+        sum += load_n(g.bias + n0 + j, width - j);
+      store_n(c, sum, width - j);
+    }
 }
 
 template <typename T>
@@ -62,12 +59,11 @@ void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t pane
       const int64_t depth = g.depth - k0 < kDepthBlock ? g.depth - k0 : kDepthBlock;
       for (int64_t row = row_begin, height; row < row_end; row += height) {
         height = tile_height(row_end - row);
-        for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k0;
+        for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k0 * g.a_stride;
         multiply_tiles<T>({a, g.panels + (p * g.depth + k0) * kWidth, depth, 0, tile, kWidth,
-                           false},
+                           false, g.a_stride},
                           height, 1);
-        if (from_c || g.bias) add_to_tile(g, row, height, n0, width, from_c, tile);
-        store_tile(g, row, height, n0, width, tile);
+        finish_tile(g, row, height, n0, width, from_c, tile);
       }
     }
   }

@@ -28,6 +28,7 @@ struct Tile {
   T* c;                   // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
   bool accumulate;
+  int64_t a_stride = 1;   // from one depth to the next
 };
 
 template <int kRows, int kPanels, typename T>
@@ -46,7 +47,7 @@ inline void multiply_tile(const Tile<T>& t) {
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) a[m] = t.a[m];
   const T* b = t.panels;
-  for (int64_t k = 0; k < t.depth; ++k, b += kWidth) {
+  for (int64_t k = 0; k < t.depth * t.a_stride; k += t.a_stride, b += kWidth) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       const Vec<T> b0 = load(b + p * t.panel_stride);
