@@ -10,7 +10,7 @@ namespace {
 // Sums of a block of depth start at zero and are then added up: rounding errors grow with
 // the block and the number of blocks, not with the depth (a weight gradient's is T*B). Blocks
 // depend on nothing but the depth, so they never change a row's bits.
-constexpr int64_t kDepthBlock = 64;
+constexpr int64_t kDepthBlock = 32;
 
 template <typename T>
 void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
