@@ -7,10 +7,12 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 namespace {
 
-// Sums of a block of depth start at zero and are then added up: rounding errors grow with
-// the block and the number of blocks, not with the depth (a weight gradient's is T*B). Blocks
-// depend on nothing but the depth, so they never change a row's bits.
-constexpr int64_t kDepthBlock = 32;
+// A sum is cut twice: into blocks of one chain of multiply-adds, so that rounding errors grow
+// with the block and the number of blocks, not with the depth (a weight gradient's is T*B);
+// and into passes that keep a panel in L1 while all rows go by. Both depend on nothing but
+// the depth, so they never change a row's bits.
+constexpr int64_t kChain = 32;
+constexpr int64_t kPass = 8 * kChain;
 
 template <typename T>
 void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
@@ -54,16 +56,18 @@ void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t pane
   for (int64_t p = panel_begin; p < panel_end; ++p) {
     const int64_t n0 = p * kWidth;
     const int64_t width = g.columns - n0 < kWidth ? g.columns - n0 : kWidth;
-    for (int64_t k0 = 0; k0 == 0 || k0 < g.depth; k0 += kDepthBlock) {
-      const bool from_c = g.accumulate || k0 > 0;
-      const int64_t depth = g.depth - k0 < kDepthBlock ? g.depth - k0 : kDepthBlock;
+    for (int64_t k0 = 0; k0 == 0 || k0 < g.depth; k0 += kPass) {
+      const int64_t pass_end = k0 + kPass < g.depth ? k0 + kPass : g.depth;
       for (int64_t row = row_begin, height; row < row_end; row += height) {
         height = tile_height(row_end - row);
-        for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k0 * g.a_stride;
-        multiply_tiles<T>({a, g.panels + (p * g.depth + k0) * kWidth, depth, 0, tile, kWidth,
-                           false, g.a_stride},
-                          height, 1);
-        finish_tile(g, row, height, n0, width, from_c, tile);
+        for (int64_t k = k0; k == k0 || k < pass_end; k += kChain) {
+          const int64_t chain = pass_end - k < kChain ? pass_end - k : kChain;
+          for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k * g.a_stride;
+          multiply_tiles<T>({a, g.panels + (p * g.depth + k) * kWidth, chain, 0, tile, kWidth,
+                             k > k0, g.a_stride},
+                            height, 1);
+        }
+        finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, tile);
       }
     }
   }

@@ -27,7 +27,7 @@ struct Tile {
   int64_t panel_stride;   // from one panel to the next
   T* c;                   // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
-  bool accumulate;
+  bool accumulate;        // the finished sum is added to c
   int64_t a_stride = 1;   // from one depth to the next
 };
 
@@ -39,9 +39,8 @@ inline void multiply_tile(const Tile<T>& t) {
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      const T* start = t.c + m * t.c_stride + p * kWidth;
-      acc[m][p][0] = t.accumulate ? load(start) : Vec<T>{};
-      acc[m][p][1] = t.accumulate ? load(start + kLanes) : Vec<T>{};
+      acc[m][p][0] = Vec<T>{};
+      acc[m][p][1] = Vec<T>{};
     }
   const T* a[kRows];
 #pragma GCC unroll 12
@@ -64,6 +63,10 @@ inline void multiply_tile(const Tile<T>& t) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       T* end = t.c + m * t.c_stride + p * kWidth;
+      if (t.accumulate) {
+        acc[m][p][0] += load(end);
+        acc[m][p][1] += load(end + kLanes);
+      }
       store(end, acc[m][p][0]);
       store(end + kLanes, acc[m][p][1]);
     }
