@@ -39,6 +39,7 @@ DEMO = {
     "minutes": 5.0,
     "embedding_size": 64,
     "hidden_size": 192,
+    "input_feeding": False,
     "batch_size": 128,
     "learning_rate": 3e-3,
     "dropout": 0.1,

@@ -1,6 +1,8 @@
 // The op library's schemas, all in one place. CPU kernels are registered by the noun's file.
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "kernels/isa.h"
 
 namespace seq2seq_ext {
@@ -22,6 +24,24 @@ void set_active_isa(const std::string& name) {
   TORCH_CHECK_VALUE(error.empty(), error);
 }
 
+// A hash of a few elements of each tensor, spread evenly. Tells of dense writes that leave
+// autograd's version counter alone, such as those through .data, in about a microsecond.
+int64_t fingerprint(at::TensorList tensors) {
+  constexpr int64_t kSamples = 16;
+  uint64_t hash = 14695981039346656037u;
+  for (const at::Tensor& t : tensors) {
+    TORCH_CHECK_VALUE(t.device().is_cpu() && t.is_contiguous(),
+                      "fingerprint: tensors: expected contiguous CPU tensors");
+    const int64_t size = t.itemsize(), count = t.numel();
+    const auto* bytes = static_cast<const uint8_t*>(t.const_data_ptr());
+    for (int64_t i = 0; i < std::min(count, kSamples); ++i) {
+      const int64_t at = count <= kSamples ? i : (count - 1) * i / (kSamples - 1);
+      for (int64_t b = 0; b < size; ++b) hash = (hash ^ bytes[at * size + b]) * 1099511628211u;
+    }
+  }
+  return static_cast<int64_t>(hash);
+}
+
 std::string load_error() { return isa_load_error(); }
 
 // Columns of a packed panel in the ISA in force.
@@ -39,6 +59,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("available_isas() -> str[]", &available_isas);
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
+  m.def("fingerprint(Tensor[] tensors) -> int", &fingerprint);
   m.def("panel_width(ScalarType dtype) -> int", &panel_width);
   m.def("built_for_torch() -> str", &built_for_torch);
 

@@ -23,7 +23,8 @@ class PackedCache:
     """One packed tensor a layer, made anew when a weight was replaced, moved or written to.
 
     Lives on its module as a plain attribute, made at first use; a copy or a pickle of it is
-    empty. Autograd's version counter tells of every write except those through ``.data``;
+    empty. Autograd's version counter tells of every write except those through ``.data``; of
+    these a fingerprint of a few elements tells, if they change more than a few;
     ``flatten_parameters()`` of the layer forgets everything, as does a change of mode.
     """
 
@@ -54,13 +55,11 @@ def packed_weights(
     weights: Sequence[Tensor],
     pack: Callable[[Sequence[Tensor]], Tensor],
 ) -> Tensor | None:
-    """What to hand to a layer op as ``packed``: None wherever a kept copy could be wrong.
-
-    Only in eval mode without gradients: there weights are read many times between writes.
+    """What to hand to a layer op as ``packed``: None where gradients are wanted, or where
+    nothing would tell of a write to a weight.
     """
     if (
         torch.compiler.is_compiling()
-        or module.training
         or reference_active()
         or needs_grad(*inputs, *weights)
         or weights[0].dtype not in (torch.float32, torch.float64)
@@ -81,6 +80,9 @@ def _key(weights: Sequence[Tensor]) -> tuple[Any, ...] | None:
         # Another process may write to shared memory, and no counter here would move.
         if any(w.untyped_storage().is_shared() for w in weights):
             return None
+        if not all(w.is_contiguous() for w in weights):
+            return None
+        ops = torch.ops.seq2seq_ext
+        return ops.isa(), ops.fingerprint(list(weights)), *parts
     except RuntimeError:  # an inference tensor counts no versions; a traced one has no data
         return None
-    return torch.ops.seq2seq_ext.isa(), *parts
