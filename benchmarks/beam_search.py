@@ -19,9 +19,7 @@ def _rows(rows: int) -> Comparison:
     def eager() -> Tensor:
         return torch.log_softmax(logits, dim=1).topk(10).values
 
-    return compare(
-        f"Log-softmax + top-10, {rows} rows, V=32k", ours, {"log_softmax + topk": eager}
-    )
+    return compare(f"Log-softmax + top-10, {rows} rows, V=32k", ours, {"log_softmax + topk": eager})
 
 
 def run() -> list[Comparison]:

@@ -21,6 +21,9 @@ class Timing:
     lower: float
     upper: float
 
+    def __str__(self) -> str:
+        return f"{self.median * 1e3:.3f} ms [{self.lower * 1e3:.3f}, {self.upper * 1e3:.3f}]"
+
 
 @dataclass
 class Comparison:
@@ -35,11 +38,8 @@ class Comparison:
 
     def lines(self) -> list[str]:
         ours, *rivals = self.timings
-        head = f"{self.work}: {ours.median * 1e3:.3f} ms [{ours.lower * 1e3:.3f}, {ours.upper * 1e3:.3f}]"
-        return [head] + [
-            f"    {self.ratio(r):6.2f}x over {r.name}: {r.median * 1e3:.3f} ms "
-            f"[{r.lower * 1e3:.3f}, {r.upper * 1e3:.3f}]"
-            for r in rivals
+        return [f"{self.work}: {ours}"] + [
+            f"    {self.ratio(rival):6.2f}x over {rival.name}: {rival}" for rival in rivals
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def _pair(name: str, *args: Any, **kwargs: Any) -> tuple[nn.RNNBase, nn.RNNBase]
     theirs = getattr(nn, name)(*args, **kwargs)
     ours = getattr(seq2seq_ext, name)(*args, **kwargs)
     ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
+    return ours.eval(), theirs.eval()
 
 
 def _inference(run: Run) -> Run:

@@ -24,7 +24,7 @@ def _release(version: str) -> str:
 def _load() -> None:
     library = _library()
     try:
-        torch.ops.load_library(str(library))
+        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         built_for = torch.ops.seq2seq_ext.built_for_torch()
     except (OSError, AttributeError) as error:
         raise ImportError(
@@ -36,8 +36,8 @@ def _load() -> None:
             f"seq2seq_ext was built for torch {built_for}, but torch {torch.__version__} is "
             "installed; rebuild it with 'pip install --no-build-isolation .'"
         )
-    if error := torch.ops.seq2seq_ext.isa_load_error():
-        raise ImportError(f"SEQ2SEQ_EXT_ISA can't be honoured: {error}")
+    if reason := torch.ops.seq2seq_ext.isa_load_error():
+        raise ImportError(f"SEQ2SEQ_EXT_ISA can't be honoured: {reason}")
 
 
 _load()

@@ -24,14 +24,14 @@ struct PackSource {
 
 template <typename T>
 struct Gemm {
-  int64_t depth;        // K
-  int64_t columns;      // N
-  const T* const* a;    // a[m] -> [K], a_stride apart
-  const T* panels;      // packed B
-  T* const* c;          // c[m] -> [N], contiguous; may not overlap a or b
-  const T* bias;        // [N], added when accumulate is false; may be null
-  bool accumulate;      // start from what C holds
-  int64_t a_stride = 1; // 1, or the row size of a matrix whose transpose A is
+  int64_t depth;         // K
+  int64_t columns;       // N
+  const T* const* a;     // a[m] -> [K], a_stride apart
+  const T* panels;       // packed B
+  T* const* c;           // c[m] -> [N], contiguous; may not overlap a or b
+  const T* bias;         // [N], added when accumulate is false; may be null
+  bool accumulate;       // start from what C holds
+  int64_t a_stride = 1;  // 1, or the row size of a matrix whose transpose A is
 };
 
 template <typename T>

@@ -5,10 +5,10 @@
 namespace seq2seq_ext {
 
 // Each ISA's table, defined by cpu/kernels.cpp compiled with that ISA's flags.
-#define DECLARE_TABLE(isa)                \
-  namespace isa {                         \
-  template <typename T>                   \
-  Kernels<T> make_kernels();              \
+#define DECLARE_TABLE(isa)                        \
+  namespace isa {                                 \
+  template <typename T>                           \
+  Kernels<T> make_kernels();                      \
   extern template Kernels<float> make_kernels();  \
   extern template Kernels<double> make_kernels(); \
   }
@@ -83,9 +83,12 @@ const Kernels<double>& kernels() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx2: return "avx2";
-    default: return "baseline";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    default:
+      return "baseline";
   }
 }
 

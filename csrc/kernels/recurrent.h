@@ -51,16 +51,16 @@ struct RecurrentForward {
   RaggedBatch ragged;
   RecurrentSizes sizes;
   bool reverse;
-  const T* packed;            // what pack_forward wrote
-  Sequence<const T> input;    // [T, B, I]
-  Sequence<T> output;         // [T, B, P]; also the hidden state of earlier steps. Rows past
-                              // the end are not touched
-  const T* h_0;               // [B, P]
-  T* h_n;                     // [B, P]; may not alias h_0
-  const T* c_0;               // [B, H]; LSTM only, else null
-  T* c_n;                     // [B, H]; the running cell state; may not alias c_0
-  T* saved;                   // [N, saved] for backward, or null in inference
-  T* workspace;               // shared by the team: forward_workspace() values
+  const T* packed;          // what pack_forward wrote
+  Sequence<const T> input;  // [T, B, I]
+  Sequence<T> output;       // [T, B, P]; also the hidden state of earlier steps. Rows past
+                            // the end are not touched
+  const T* h_0;             // [B, P]
+  T* h_n;                   // [B, P]; may not alias h_0
+  const T* c_0;             // [B, H]; LSTM only, else null
+  T* c_n;                   // [B, H]; the running cell state; may not alias c_0
+  T* saved;                 // [N, saved] for backward, or null in inference
+  T* workspace;             // shared by the team: forward_workspace() values
 };
 
 template <typename T>
@@ -68,27 +68,27 @@ struct RecurrentBackward {
   RaggedBatch ragged;
   RecurrentSizes sizes;
   bool reverse;
-  const T* packed;                 // what pack_backward wrote
-  Sequence<const T> output;        // [T, B, P] of forward
-  Sequence<const T> grad_output;   // [T, B, P]
-  const T* h_0;                    // [B, P]
-  const T* c_0;                    // [B, H] or null
-  const T* saved;                  // [N, saved] of forward
-  T* grad_h;                       // [B, P]; in: grad of h_n, out: grad of h_0
-  T* grad_c;                       // [B, H]; the same for c; null if no cell state
-  T* grad_gates_x;                 // [N, G*H] out: grad of x W_ih^T + b_ih
-  T* grad_gates_h;                 // [N, G*H] out: grad of h W_hh^T + b_hh; for LSTM and RNN the
-                                   // same, and the same pointer
-  T* projected;                    // [N, H] out: the state before weight_hr; null without it
-  T* grad_projected;               // [N, P] out: grad of the projected state; null without it
+  const T* packed;                // what pack_backward wrote
+  Sequence<const T> output;       // [T, B, P] of forward
+  Sequence<const T> grad_output;  // [T, B, P]
+  const T* h_0;                   // [B, P]
+  const T* c_0;                   // [B, H] or null
+  const T* saved;                 // [N, saved] of forward
+  T* grad_h;                      // [B, P]; in: grad of h_n, out: grad of h_0
+  T* grad_c;                      // [B, H]; the same for c; null if no cell state
+  T* grad_gates_x;                // [N, G*H] out: grad of x W_ih^T + b_ih
+  T* grad_gates_h;                // [N, G*H] out: grad of h W_hh^T + b_hh; for LSTM and RNN the
+                                  // same, and the same pointer
+  T* projected;                   // [N, H] out: the state before weight_hr; null without it
+  T* grad_projected;              // [N, P] out: grad of the projected state; null without it
 };
 
 template <typename T>
 struct RecurrentKernels {
-  int64_t gates;       // G
-  int64_t saved;       // values a unit saves for backward, cell state included
-  bool has_cell;       // c_0, c_n
-  bool split_gates;    // grad_gates_h differs from grad_gates_x
+  int64_t gates;     // G
+  int64_t saved;     // values a unit saves for backward, cell state included
+  bool has_cell;     // c_0, c_n
+  bool split_gates;  // grad_gates_h differs from grad_gates_x
   int64_t (*packed_forward_size)(const RecurrentSizes&);
   void (*pack_forward)(const RecurrentSizes&, const RecurrentWeights<T>&, T* packed);
   int64_t (*packed_backward_size)(const RecurrentSizes&);

@@ -43,8 +43,8 @@ inline at::Tensor check_lengths(const char* op, const char* name, const at::Tens
   const at::Tensor dense = lengths.contiguous();
   const int64_t* data = dense.const_data_ptr<int64_t>();
   for (int64_t b = 0; b < batch; ++b)
-    TORCH_CHECK_VALUE(data[b] >= 0 && data[b] <= limit, op, ": ", name,
-                      ": expected values in [0, ", limit, "], got ", data[b], " at row ", b);
+    TORCH_CHECK_VALUE(data[b] >= 0 && data[b] <= limit, op, ": ", name, ": expected values in [0, ",
+                      limit, "], got ", data[b], " at row ", b);
   return dense;
 }
 

@@ -41,7 +41,8 @@ void parallel_multiply(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64
   constexpr int64_t kRowBlock = 192;
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
   // A task is one panel over one block of rows; neighbours share the panel.
-  const int64_t task_flops = 2 * gemm.depth * kernels.panel_width * (rows < kRowBlock ? rows : kRowBlock);
+  const int64_t task_flops =
+      2 * gemm.depth * kernels.panel_width * (rows < kRowBlock ? rows : kRowBlock);
   const int64_t grain = 1 + 1'000'000 / (task_flops + 1);
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {

@@ -17,17 +17,22 @@ namespace {
 template <typename T>
 const RecurrentKernels<T>& cell_kernels(CellKind cell) {
   switch (cell) {
-    case CellKind::kLstm: return kernels<T>().lstm;
-    case CellKind::kGru: return kernels<T>().gru;
-    case CellKind::kRnnTanh: return kernels<T>().rnn_tanh;
-    default: return kernels<T>().rnn_relu;
+    case CellKind::kLstm:
+      return kernels<T>().lstm;
+    case CellKind::kGru:
+      return kernels<T>().gru;
+    case CellKind::kRnnTanh:
+      return kernels<T>().rnn_tanh;
+    default:
+      return kernels<T>().rnn_relu;
   }
 }
 
 // Threads for one direction: each needs enough work a step to pay for the barrier.
 int direction_threads(const Sizes& s, int64_t total_rows, int64_t steps, int available) {
   constexpr int64_t kFlopsPerBarrier = 400'000;
-  const int64_t flops = 2 * s.gates * s.hidden * s.output * total_rows / std::max<int64_t>(steps, 1);
+  const int64_t flops =
+      2 * s.gates * s.hidden * s.output * total_rows / std::max<int64_t>(steps, 1);
   return std::clamp<int64_t>(flops / kFlopsPerBarrier, 1, available);
 }
 
@@ -36,7 +41,8 @@ int direction_threads(const Sizes& s, int64_t total_rows, int64_t steps, int ava
 template <class Prepare, class Run>
 void run_directions(const Sizes& s, const Ragged& ragged, const Prepare& prepare, const Run& run) {
   constexpr int64_t kFlopsPerFork = 1'000'000;
-  const int64_t flops = 2 * s.directions * s.gates * s.hidden * (s.output + s.input) * ragged.total();
+  const int64_t flops =
+      2 * s.directions * s.gates * s.hidden * (s.output + s.input) * ragged.total();
   const int available = flops < kFlopsPerFork ? 1 : max_threads();
   const int groups = available > 1 ? s.directions : 1;
   const int wanted =
@@ -70,7 +76,8 @@ at::Tensor pack_directions(const RecurrentKernels<T>& k, const Weights& weights,
                            int64_t (*size)(const RecurrentSizes&),
                            void (*pack)(const RecurrentSizes&, const RecurrentWeights<T>&, T*)) {
   const RecurrentSizes sizes = weights.sizes();
-  at::Tensor packed = at::empty({weights.directions(), size(sizes)}, weights.weight_ih(0).options());
+  at::Tensor packed =
+      at::empty({weights.directions(), size(sizes)}, weights.weight_ih(0).options());
   T* data = packed.data_ptr<T>();
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t d = begin; d < end; ++d)
@@ -124,10 +131,17 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
   std::vector<at::Tensor> workspaces(s.directions);
   const auto prepare = [&](int64_t d, int threads) {
     workspaces[d] = at::empty({k.forward_workspace(s, s.batch, threads)}, options);
-    args[d] = {ragged.view(), s, d == 1, slab<T>(packed, d),
+    args[d] = {ragged.view(),
+               s,
+               d == 1,
+               slab<T>(packed, d),
                sequence<const T>(input.data_ptr<T>(), input, 0),
-               sequence<T>(out.output.data_ptr<T>(), out.output, d * s.output), slab<T>(h_0, d),
-               slab<T>(out.h_n, d), slab<T>(c_0, d), slab<T>(out.c_n, d), slab<T>(out.saved, d),
+               sequence<T>(out.output.data_ptr<T>(), out.output, d * s.output),
+               slab<T>(h_0, d),
+               slab<T>(out.h_n, d),
+               slab<T>(c_0, d),
+               slab<T>(out.c_n, d),
+               slab<T>(out.saved, d),
                workspaces[d].template data_ptr<T>()};
   };
   run_directions(s, ragged, prepare,
@@ -176,10 +190,9 @@ void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, 
     at::parallel_for(0, panels, 1, pack);
   const auto a = matrix_rows<const T>(grad.const_data_ptr<T>(), out.size(0), 1);
   const auto c = matrix_rows<T>(out.data_ptr<T>(), out.size(0), columns);
-  parallel_multiply<T>(gemm,
-                       {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false,
-                        out.size(0)},
-                       out.size(0));
+  parallel_multiply<T>(
+      gemm, {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false, out.size(0)},
+      out.size(0));
 }
 
 // rows[N] -> [I] of grad_input (+)= grad [N, G*H] weight [G*H, I].
@@ -192,9 +205,9 @@ void input_gradient(const at::Tensor& grad, const at::Tensor& weight, const std:
   at::Tensor packed = at::empty({panels * gemm.panel_width * depth}, grad.options());
   gemm.pack({weight.const_data_ptr<T>(), columns, 1}, depth, columns, packed.data_ptr<T>());
   const auto a = matrix_rows<const T>(grad.const_data_ptr<T>(), grad.size(0), depth);
-  parallel_multiply<T>(gemm, {depth, columns, a.data(), packed.data_ptr<T>(), rows.data(), nullptr,
-                              accumulate},
-                       grad.size(0));
+  parallel_multiply<T>(
+      gemm, {depth, columns, a.data(), packed.data_ptr<T>(), rows.data(), nullptr, accumulate},
+      grad.size(0));
 }
 
 template <typename T>
@@ -230,11 +243,20 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
 
   std::vector<RecurrentBackward<T>> args(s.directions);
   const auto prepare = [&](int64_t d, int) {
-    args[d] = {ragged.view(), s, d == 1, slab<T>(packed, d),
+    args[d] = {ragged.view(),
+               s,
+               d == 1,
+               slab<T>(packed, d),
                sequence<const T>(state.data_ptr<T>(), state, d * s.output),
                sequence<const T>(grad_output.data_ptr<T>(), grad_output, d * s.output),
-               slab<T>(h_0, d), slab<T>(c_0, d), slab<T>(kept, d), slab<T>(g.h_0, d),
-               slab<T>(g.c_0, d), slab<T>(gates_x, d), slab<T>(gates_h, d), slab<T>(projected, d),
+               slab<T>(h_0, d),
+               slab<T>(c_0, d),
+               slab<T>(kept, d),
+               slab<T>(g.h_0, d),
+               slab<T>(g.c_0, d),
+               slab<T>(gates_x, d),
+               slab<T>(gates_h, d),
+               slab<T>(projected, d),
                slab<T>(grad_projected, d)};
   };
   run_directions(s, ragged, prepare,
@@ -248,16 +270,17 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
     const auto inputs = row_pointers<const T>(ragged, d == 1, [&](int64_t t, int64_t, int64_t b) {
       return x + t * input.stride(0) + b * input.stride(1);
     });
-    const auto states = row_pointers<const T>(ragged, d == 1, [&](int64_t t, int64_t step, int64_t b) {
-      const int64_t before = d == 1 ? t + 1 : t - 1;
-      return step == 0 ? args[d].h_0 + b * s.output
-                       : args[d].output.data + before * state.stride(0) + b * state.stride(1);
-    });
+    const auto states =
+        row_pointers<const T>(ragged, d == 1, [&](int64_t t, int64_t step, int64_t b) {
+          const int64_t before = d == 1 ? t + 1 : t - 1;
+          return step == 0 ? args[d].h_0 + b * s.output
+                           : args[d].output.data + before * state.stride(0) + b * state.stride(1);
+        });
     weight_gradient<T>(gates_x[d], inputs, g.weight_ih[d]);
     weight_gradient<T>(gates_h[d], states, g.weight_hh[d]);
     if (s.projected)
-      weight_gradient<T>(grad_projected[d],
-                         matrix_rows<const T>(args[d].projected, rows, s.hidden), g.weight_hr[d]);
+      weight_gradient<T>(grad_projected[d], matrix_rows<const T>(args[d].projected, rows, s.hidden),
+                         g.weight_hr[d]);
     T* dx = g.input.data_ptr<T>();
     const auto grads = row_pointers<T>(ragged, d == 1, [&](int64_t t, int64_t, int64_t b) {
       return dx + t * g.input.stride(0) + b * g.input.stride(1);
@@ -274,7 +297,8 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
 
 }  // namespace
 
-LayerOutputs layer_forward(const LayerInputs& in, const std::optional<at::Tensor>& packed, bool save) {
+LayerOutputs layer_forward(const LayerInputs& in, const std::optional<at::Tensor>& packed,
+                           bool save) {
   check_floating(in.op, "input", in.input);
   return in.input.scalar_type() == at::kFloat ? forward<float>(in, packed, save)
                                               : forward<double>(in, packed, save);
@@ -284,8 +308,9 @@ LayerGradients layer_backward(const LayerInputs& in, const at::Tensor& output,
                               const at::Tensor& saved, const at::Tensor& grad_output,
                               const at::Tensor& grad_h_n, const at::Tensor& grad_c_n) {
   check_floating(in.op, "input", in.input);
-  for (const auto& [name, grad] : {std::pair{"output", output}, std::pair{"saved", saved},
-                                   std::pair{"grad_output", grad_output}, std::pair{"grad_h_n", grad_h_n}})
+  for (const auto& [name, grad] :
+       {std::pair{"output", output}, std::pair{"saved", saved},
+        std::pair{"grad_output", grad_output}, std::pair{"grad_h_n", grad_h_n}})
     check_like(in.op, name, grad, in.input, "input");
   return in.input.scalar_type() == at::kFloat
              ? backward<float>(in, output, saved, grad_output, grad_h_n, grad_c_n)

@@ -17,10 +17,10 @@ enum class CellKind { kLstm, kGru, kRnnTanh, kRnnRelu };
 struct LayerInputs {
   const char* op;
   CellKind cell;
-  at::Tensor input;                    // [T, B, I]
-  std::optional<at::Tensor> lengths;   // int64 [B] or all T
-  at::Tensor h_0;                      // [D, B, P]
-  at::Tensor c_0;                      // [D, B, H]; undefined without a cell state
+  at::Tensor input;                   // [T, B, I]
+  std::optional<at::Tensor> lengths;  // int64 [B] or all T
+  at::Tensor h_0;                     // [D, B, P]
+  at::Tensor c_0;                     // [D, B, H]; undefined without a cell state
   at::TensorList weights;
   bool has_biases;
 };
@@ -34,17 +34,17 @@ struct LayerOutputs {
 
 struct LayerGradients {
   at::Tensor input, h_0, c_0;
-  at::Tensor weight_ih;          // [D, G*H, I]
-  at::Tensor weight_hh;          // [D, G*H, P]
-  at::Tensor bias_ih, bias_hh;   // [D, G*H]; empty without biases
-  at::Tensor weight_hr;          // [D, P, H]; empty without projection
+  at::Tensor weight_ih;         // [D, G*H, I]
+  at::Tensor weight_hh;         // [D, G*H, P]
+  at::Tensor bias_ih, bias_hh;  // [D, G*H]; empty without biases
+  at::Tensor weight_hr;         // [D, P, H]; empty without projection
 };
 
 LayerOutputs layer_forward(const LayerInputs&, const std::optional<at::Tensor>& packed, bool save);
 
-LayerGradients layer_backward(const LayerInputs&, const at::Tensor& output,
-                              const at::Tensor& saved, const at::Tensor& grad_output,
-                              const at::Tensor& grad_h_n, const at::Tensor& grad_c_n);
+LayerGradients layer_backward(const LayerInputs&, const at::Tensor& output, const at::Tensor& saved,
+                              const at::Tensor& grad_output, const at::Tensor& grad_h_n,
+                              const at::Tensor& grad_c_n);
 
 // The weights as forward's kernels read them: float [D * size], valid for the ISA in force.
 at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases);

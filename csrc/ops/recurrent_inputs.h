@@ -24,7 +24,8 @@ class Weights {
     per_direction_ = plain + projected_;
     TORCH_CHECK_VALUE(count > 0 && count % per_direction_ == 0 && count / per_direction_ <= 2 &&
                           (can_project || !projected_),
-                      op, ": weights: expected ", plain, can_project ? " (or one more, weight_hr)" : "",
+                      op, ": weights: expected ", plain,
+                      can_project ? " (or one more, weight_hr)" : "",
                       " tensors for each of 1 or 2 directions, got ", count);
     for (const at::Tensor& w : weights) {
       check_floating(op, "weights", w);
@@ -59,8 +60,8 @@ class Weights {
                       weight_ih(0).sizes());
     const RecurrentSizes s = sizes();
     const int64_t rows = gates_ * s.hidden;
-    TORCH_CHECK_VALUE(projected_ || s.output == s.hidden, op, ": weights: expected weight_hh [", rows,
-                      ", ", s.hidden, "], got ", weight_hh(0).sizes());
+    TORCH_CHECK_VALUE(projected_ || s.output == s.hidden, op, ": weights: expected weight_hh [",
+                      rows, ", ", s.hidden, "], got ", weight_hh(0).sizes());
     for (int64_t d = 0; d < directions(); ++d) {
       check_shape(op, "weights (weight_ih)", weight_ih(d), {rows, s.input});
       check_shape(op, "weights (weight_hh)", weight_hh(d), {rows, s.output});
@@ -101,8 +102,12 @@ class Ragged {
   }
 
   RaggedBatch view() const {
-    return {static_cast<int64_t>(rows_.size()), static_cast<int64_t>(active_.size()), rows_.data(),
-            lengths_.data(), active_.data(), offsets_.data()};
+    return {static_cast<int64_t>(rows_.size()),
+            static_cast<int64_t>(active_.size()),
+            rows_.data(),
+            lengths_.data(),
+            active_.data(),
+            offsets_.data()};
   }
   int64_t total() const { return offsets_.back(); }
   bool is_ragged(int64_t steps) const {

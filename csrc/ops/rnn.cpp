@@ -28,10 +28,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
     bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved) {
-  const LayerGradients g =
-      layer_backward({"rnn_backward", cell_kind("rnn_backward", nonlinearity), input, lengths, h_0,
-                      {}, weights, has_biases},
-                     output, saved, grad_output, grad_h_n, {});
+  const LayerGradients g = layer_backward({"rnn_backward",
+                                           cell_kind("rnn_backward", nonlinearity),
+                                           input,
+                                           lengths,
+                                           h_0,
+                                           {},
+                                           weights,
+                                           has_biases},
+                                          output, saved, grad_output, grad_h_n, {});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih};
 }
 

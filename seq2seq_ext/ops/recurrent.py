@@ -16,12 +16,12 @@ Weights = Sequence[Tensor]
 class LayerOp:
     """One layer op and its backward, as ``csrc/ops/library.cpp`` declares them::
 
-        name(input, lengths, *states, weights, has_biases, *extras, packed, save)
-            -> (output, *final_states, saved)
-        name_backward(grad_output, *grad_final_states, input, lengths, *states, weights,
-                      has_biases, *extras, output, saved)
-            -> (input, *states, weight_ih, weight_hh, *biases, [weight_hr])
-        name_pack(weights, has_biases) -> packed
+    name(input, lengths, *states, weights, has_biases, *extras, packed, save)
+        -> (output, *final_states, saved)
+    name_backward(grad_output, *grad_final_states, input, lengths, *states, weights,
+                  has_biases, *extras, output, saved)
+        -> (input, *states, weight_ih, weight_hh, *biases, [weight_hr])
+    name_pack(weights, has_biases) -> packed
     """
 
     name: str
@@ -95,8 +95,7 @@ class LayerOp:
 
     def _backward(self, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         input, lengths, *rest = ctx.saved_tensors
-        states, output, saved = rest[: self.states], *rest[self.states : self.states + 2]
-        weights = rest[self.states + 2 :]
+        states, (output, saved, *weights) = rest[: self.states], rest[self.states :]
         backward = getattr(torch.ops.seq2seq_ext, f"{self.name}_backward")
         gradients = backward(
             *grads[:-1],

@@ -34,11 +34,11 @@ def recurrent_layer(
         for t in reversed(range(steps)) if d == 1 else range(steps):
             running = (t < lengths).to(input.device).unsqueeze(1)
             new = step(input[t], state, weights[d * per_direction : (d + 1) * per_direction])
-            state = tuple(
-                torch.where(running, n, old) for n, old in zip(new, state, strict=True)
-            )
+            state = tuple(torch.where(running, n, old) for n, old in zip(new, state, strict=True))
             hidden[t] = torch.where(running, state[0], torch.zeros_like(state[0]))
-        outputs.append(torch.stack(hidden) if steps else input.new_zeros(0, batch, state[0].size(1)))
+        outputs.append(
+            torch.stack(hidden) if steps else input.new_zeros(0, batch, state[0].size(1))
+        )
         finals.append(state)
     final = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
     return torch.cat(outputs, dim=2), final

@@ -17,12 +17,12 @@ template <class Cell, typename T>
 struct CellGradient {
   Vec<T> saved[Cell::kSaved];
   Vec<T> h_prev, c_prev;
-  Vec<T> grad_h;                    // in: whole gradient of this step's h
-  Vec<T> grad_c;                    // in: of c; out: of c_prev
-  Vec<T> grad_x[Cell::kGates];      // out: of x's part of each gate
-  Vec<T> grad_gate_h[Cell::kGates]; // out: of h's part, where kSplit
-  Vec<T> grad_h_prev;               // out: the part that does not pass the gates
-  Vec<T> h;                         // out: this step's state, for a cell that has weight_hr
+  Vec<T> grad_h;                     // in: whole gradient of this step's h
+  Vec<T> grad_c;                     // in: of c; out: of c_prev
+  Vec<T> grad_x[Cell::kGates];       // out: of x's part of each gate
+  Vec<T> grad_gate_h[Cell::kGates];  // out: of h's part, where kSplit
+  Vec<T> grad_h_prev;                // out: the part that does not pass the gates
+  Vec<T> h;                          // out: this step's state, for a cell that has weight_hr
 };
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

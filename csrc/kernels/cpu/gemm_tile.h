@@ -14,6 +14,10 @@ constexpr int kPanelWidth = 2 * Simd<T>::kLanes;
 // registers, or 32 with AVX-512.
 constexpr int kTileRows = kVectorBytes == 64 ? 12 : 6;
 
+// How many rows of a panel to ask for ahead: panels stream from L2, and the hardware's own
+// prefetch stops at every page.
+constexpr int kPrefetch = 24;
+
 template <typename T>
 constexpr int64_t panel_count(int64_t columns) {
   return (columns + kPanelWidth<T> - 1) / kPanelWidth<T>;
@@ -21,14 +25,14 @@ constexpr int64_t panel_count(int64_t columns) {
 
 template <typename T>
 struct Tile {
-  const T* const* a;      // [rows] -> [depth]
-  const T* panels;        // first panel
+  const T* const* a;  // [rows] -> [depth]
+  const T* panels;    // first panel
   int64_t depth;
-  int64_t panel_stride;   // from one panel to the next
-  T* c;                   // [rows][panels * kPanelWidth], row stride c_stride
+  int64_t panel_stride;  // from one panel to the next
+  T* c;                  // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
-  bool accumulate;        // the finished sum is added to c
-  int64_t a_stride = 1;   // from one depth to the next
+  bool accumulate;       // the finished sum is added to c
+  int64_t a_stride = 1;  // from one depth to the next
 };
 
 template <int kRows, int kPanels, typename T>
@@ -49,6 +53,7 @@ inline void multiply_tile(const Tile<T>& t) {
   for (int64_t k = 0; k < t.depth * t.a_stride; k += t.a_stride, b += kWidth) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
+      __builtin_prefetch(b + p * t.panel_stride + kPrefetch * kWidth);
       const Vec<T> b0 = load(b + p * t.panel_stride);
       const Vec<T> b1 = load(b + p * t.panel_stride + kLanes);
 #pragma GCC unroll 12
@@ -88,21 +93,33 @@ inline void multiply_rows(Tile<T> t, int64_t panels) {
 template <typename T>
 inline void multiply_tiles(const Tile<T>& t, int64_t rows, int64_t panels) {
   switch (rows) {
-    case 1: return multiply_rows<1>(t, panels);
-    case 2: return multiply_rows<2>(t, panels);
-    case 3: return multiply_rows<3>(t, panels);
-    case 4: return multiply_rows<4>(t, panels);
-    case 5: return multiply_rows<5>(t, panels);
-    case 6: return multiply_rows<6>(t, panels);
+    case 1:
+      return multiply_rows<1>(t, panels);
+    case 2:
+      return multiply_rows<2>(t, panels);
+    case 3:
+      return multiply_rows<3>(t, panels);
+    case 4:
+      return multiply_rows<4>(t, panels);
+    case 5:
+      return multiply_rows<5>(t, panels);
+    case 6:
+      return multiply_rows<6>(t, panels);
   }
   if constexpr (kTileRows > 6) {
     switch (rows) {
-      case 7: return multiply_rows<7>(t, panels);
-      case 8: return multiply_rows<8>(t, panels);
-      case 9: return multiply_rows<9>(t, panels);
-      case 10: return multiply_rows<10>(t, panels);
-      case 11: return multiply_rows<11>(t, panels);
-      case 12: return multiply_rows<12>(t, panels);
+      case 7:
+        return multiply_rows<7>(t, panels);
+      case 8:
+        return multiply_rows<8>(t, panels);
+      case 9:
+        return multiply_rows<9>(t, panels);
+      case 10:
+        return multiply_rows<10>(t, panels);
+      case 11:
+        return multiply_rows<11>(t, panels);
+      case 12:
+        return multiply_rows<12>(t, panels);
     }
   }
 }

@@ -15,8 +15,7 @@ struct PackedBackward {
   explicit PackedBackward(const RecurrentSizes& s) {
     weight_hh = 0;
     weight_hr = panel_count<T>(s.output) * kPanelWidth<T> * Cell::kGates * s.hidden;
-    size = weight_hr +
-           (s.projected ? panel_count<T>(s.hidden) * kPanelWidth<T> * s.output : 0);
+    size = weight_hr + (s.projected ? panel_count<T>(s.hidden) * kPanelWidth<T> * s.output : 0);
   }
 };
 
@@ -46,7 +45,10 @@ template <class Cell, typename T>
 class BackwardPass {
  public:
   BackwardPass(const RecurrentBackward<T>& args, const Team& team)
-      : a_(args), team_(team), at_(args.sizes), hidden_slice_(args.sizes.hidden, team),
+      : a_(args),
+        team_(team),
+        at_(args.sizes),
+        hidden_slice_(args.sizes.hidden, team),
         output_slice_(args.sizes.output, team) {}
 
   void run() {
@@ -65,9 +67,7 @@ class BackwardPass {
   static constexpr int64_t kWidth = kPanelWidth<T>;
   static constexpr int kLanes = Simd<T>::kLanes;
 
-  int64_t time(int64_t s, int64_t b) const {
-    return a_.reverse ? a_.ragged.lengths[b] - 1 - s : s;
-  }
+  int64_t time(int64_t s, int64_t b) const { return a_.reverse ? a_.ragged.lengths[b] - 1 - s : s; }
   const T* grad_output_row(int64_t s, int64_t b) const {
     return a_.grad_output.data + time(s, b) * a_.grad_output.time_stride +
            a_.ragged.rows[b] * a_.grad_output.batch_stride;
@@ -107,8 +107,7 @@ class BackwardPass {
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
         if (a_.sizes.projected) {
-          for (int64_t m = 0; m < height; ++m)
-            a[m] = a_.grad_projected + (offset + b + m) * depth;
+          for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_projected + (offset + b + m) * depth;
           multiply_tiles<T>({a, a_.packed + at_.weight_hr + block * kWidth * depth, depth, 0, tile,
                              kWidth, false},
                             height, 1);
@@ -129,8 +128,8 @@ class BackwardPass {
       if (a_.sizes.projected)
         g.grad_h = load(grad_state + lane);
       else
-        g.grad_h = load_n(a_.grad_h + row * hidden + unit, n) +
-                   load_n(grad_output_row(s, b) + unit, n);
+        g.grad_h =
+            load_n(a_.grad_h + row * hidden + unit, n) + load_n(grad_output_row(s, b) + unit, n);
       if (Cell::kReadsState) g.h_prev = load_n(previous_state(s, b) + unit, n);
       if (Cell::kHasCell) {
         g.c_prev = load_n(previous_cell(s, b) + unit, n);
@@ -159,8 +158,8 @@ class BackwardPass {
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
         for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_gates_h + (offset + b + m) * depth;
-        multiply_tiles<T>({a, a_.packed + at_.weight_hh + n0 * depth, depth, 0, tile, kWidth, false},
-                          height, 1);
+        multiply_tiles<T>(
+            {a, a_.packed + at_.weight_hh + n0 * depth, depth, 0, tile, kWidth, false}, height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = a_.grad_h + a_.ragged.rows[b + m] * size;
           for (int64_t unit = n0, lane = 0; lane < kWidth && unit < size;

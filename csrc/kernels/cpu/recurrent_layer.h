@@ -128,8 +128,12 @@ template <class Cell, typename T>
 class ForwardPass {
  public:
   ForwardPass(const RecurrentForward<T>& args, const Team& team)
-      : a_(args), team_(team), at_(args.sizes), space_(args.sizes, args.ragged.batch, team.size),
-        hidden_slice_(args.sizes.hidden, team), output_slice_(args.sizes.output, team),
+      : a_(args),
+        team_(team),
+        at_(args.sizes),
+        space_(args.sizes, args.ragged.batch, team.size),
+        hidden_slice_(args.sizes.hidden, team),
+        output_slice_(args.sizes.output, team),
         chunk_(args.workspace + team.index * space_.per_thread),
         tile_(chunk_ + space_.chunk_rows * space_.chunk_stride),
         states_(args.workspace + team.size * space_.per_thread) {}
@@ -140,8 +144,7 @@ class ForwardPass {
     for (int64_t s = 0, chunk_end = 0; s < r.steps; ++s) {
       if (s == chunk_end) {
         chunk_begin_ = s;
-        while (chunk_end < r.steps &&
-               r.offsets[chunk_end + 1] - r.offsets[s] <= space_.chunk_rows)
+        while (chunk_end < r.steps && r.offsets[chunk_end + 1] - r.offsets[s] <= space_.chunk_rows)
           ++chunk_end;
         project_inputs(s, chunk_end);
       }
@@ -160,9 +163,7 @@ class ForwardPass {
   static constexpr int64_t kBlock = Cell::kGates * kWidth;
   static constexpr int kLanes = Simd<T>::kLanes;
 
-  int64_t time(int64_t s, int64_t b) const {
-    return a_.reverse ? a_.ragged.lengths[b] - 1 - s : s;
-  }
+  int64_t time(int64_t s, int64_t b) const { return a_.reverse ? a_.ragged.lengths[b] - 1 - s : s; }
   T* output_row(int64_t s, int64_t b) const {
     return a_.output.data + time(s, b) * a_.output.time_stride +
            a_.ragged.rows[b] * a_.output.batch_stride;
@@ -202,13 +203,13 @@ class ForwardPass {
         height = tile_height(rows - row);
         for (int64_t m = 0; m < height; ++m, ++b) {
           if (b == r.active[s]) ++s, b = 0;
-          a[m] = a_.input.data + time(s, b) * a_.input.time_stride +
-                 r.rows[b] * a_.input.batch_stride;
+          a[m] =
+              a_.input.data + time(s, b) * a_.input.time_stride + r.rows[b] * a_.input.batch_stride;
           copy(c + m * space_.chunk_stride, bias, kBlock);
         }
-        multiply_tiles<T>({a, panels, a_.sizes.input, a_.sizes.input * kWidth, c,
-                           space_.chunk_stride, true},
-                          height, Cell::kGates);
+        multiply_tiles<T>(
+            {a, panels, a_.sizes.input, a_.sizes.input * kWidth, c, space_.chunk_stride, true},
+            height, Cell::kGates);
         c += height * space_.chunk_stride;
       }
     }
@@ -224,7 +225,8 @@ class ForwardPass {
         for (int64_t m = 0; m < height; ++m) h[m] = previous_state(s, b + m);
         multiply_tiles<T>({h, panels, depth, depth * kWidth, tile_, kBlock, false}, height,
                           Cell::kGates);
-        for (int64_t m = 0; m < height; ++m) finish_units(s, b + m, block, h[m], tile_ + m * kBlock);
+        for (int64_t m = 0; m < height; ++m)
+          finish_units(s, b + m, block, h[m], tile_ + m * kBlock);
       }
     }
   }
@@ -265,8 +267,8 @@ class ForwardPass {
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
         for (int64_t m = 0; m < height; ++m) a[m] = states_ + a_.ragged.rows[b + m] * depth;
-        multiply_tiles<T>({a, a_.packed + at_.weight_hr + n0 * depth, depth, 0, tile_, kWidth, false},
-                          height, 1);
+        multiply_tiles<T>(
+            {a, a_.packed + at_.weight_hr + n0 * depth, depth, 0, tile_, kWidth, false}, height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = output_row(s, b + m) + n0;
           store_n(to, load(tile_ + m * kWidth), n);
