@@ -58,8 +58,9 @@ inline void multiply_tile(const Tile<T>& t) {
       const Vec<T> b1 = load(b + p * t.panel_stride + kLanes);
 #pragma GCC unroll 12
       for (int m = 0; m < kRows; ++m) {
-        acc[m][p][0] += a[m][k] * b0;
-        acc[m][p][1] += a[m][k] * b1;
+        const Vec<T> x = broadcast(a[m][k]);
+        acc[m][p][0] = multiply_add(x, b0, acc[m][p][0]);
+        acc[m][p][1] = multiply_add(x, b1, acc[m][p][1]);
       }
     }
   }
