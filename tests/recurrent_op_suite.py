@@ -136,7 +136,9 @@ class OpSuite:
             (torch.randn_like(output), *map(torch.randn_like, finals), *call, output, saved),
         )
         weights = [w.detach() for w in inputs.weights]
-        torch.library.opcheck(getattr(namespace, f"{self.kind.name}_pack").default, (weights, True))
+        torch.library.opcheck(
+            getattr(namespace, f"{self.kind.name}_pack").default, (weights, True, None)
+        )
 
     def test_autocast_gives_float32(self) -> None:
         inputs = make_inputs(self.kind, RAGGED)

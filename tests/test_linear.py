@@ -55,7 +55,7 @@ def test_registration():
         tensor.requires_grad_()
     torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, (x, w, b, None))
     torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, (x, w, None, None))
-    torch.library.opcheck(torch.ops.seq2seq_ext.linear_pack.default, (w.detach(),))
+    torch.library.opcheck(torch.ops.seq2seq_ext.linear_pack.default, (w.detach(), None))
 
 
 def test_autocast_computes_in_float32():

@@ -1,8 +1,10 @@
 // Packed matrix product: C[m][n] (+)= sum_k A[m][k] B[k][n].
 //
-// B is packed once into panels of panel_width columns: [ceil(N/width)][K][width],
-// the last panel padded with zeros. Rows of A and C are reached through pointers, so
-// gathers, scatters and strided batches need no copy.
+// B is packed once, in one of the weight types, into panels of panel_width columns, the last one
+// padded with zeros. Rows of A and C are reached through pointers, so gathers, scatters and
+// strided batches need no copy.
+//
+//   float32   B as it is. Rows of A are read as they are.
 //
 // Every element of C is a sum of chains of multiply-adds, one for each block of k, in order
 // of k, whatever M is and whichever rows share its tile: a row's bits never depend on its
@@ -10,6 +12,8 @@
 #pragma once
 
 #include <cstdint>
+
+#include "weights.h"
 
 namespace seq2seq_ext {
 
@@ -26,19 +30,25 @@ template <typename T>
 struct Gemm {
   int64_t depth;         // K
   int64_t columns;       // N
-  const T* const* a;     // a[m] -> [K], a_stride apart
-  const T* panels;       // packed B
+  const void* const* a;  // a[m] -> a row that encode wrote; T [K], a_stride apart, if !encodes
+  const void* panels;    // what pack wrote
   T* const* c;           // c[m] -> [N], contiguous; may not overlap a or b
   const T* bias;         // [N], added when accumulate is false; may be null
   bool accumulate;       // start from what C holds
-  int64_t a_stride = 1;  // 1, or the row size of a matrix whose transpose A is
+  int64_t a_stride = 1;  // 1, or the row size of a matrix whose transpose A is; 1 if encodes
 };
 
 template <typename T>
 struct GemmKernels {
   int64_t panel_width;
-  // Writes ceil(N / panel_width) * K * panel_width values.
-  void (*pack)(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels);
+  int64_t (*panel_bytes)(int64_t depth);
+  // Writes ceil(N / panel_width) * panel_bytes(K) bytes; a panel of it lies panel_bytes(K) after
+  // the one before.
+  void (*pack)(const PackSource<T>& b, int64_t depth, int64_t columns, void* panels);
+  bool encodes;  // whether multiply reads encoded rows, or the T themselves
+  int64_t (*row_bytes)(int64_t depth);
+  // One row of A, elements stride apart, as multiply reads it: row_bytes(K) bytes.
+  void (*encode)(const T* row, int64_t stride, int64_t depth, void* encoded);
   // Computes rows [row_begin, row_end) and panels [panel_begin, panel_end).
   void (*multiply)(const Gemm<T>&, int64_t row_begin, int64_t row_end, int64_t panel_begin,
                    int64_t panel_end);

@@ -15,11 +15,11 @@ enum class Isa { kBaseline, kAvx2, kAvx512 };
 
 template <typename T>
 struct Kernels {
-  GemmKernels<T> gemm;
-  RecurrentKernels<T> lstm;
-  RecurrentKernels<T> gru;
-  RecurrentKernels<T> rnn_tanh;
-  RecurrentKernels<T> rnn_relu;
+  ByWeightType<T, GemmKernels<T>> gemm;
+  ByWeightType<T, RecurrentKernels<T>> lstm;
+  ByWeightType<T, RecurrentKernels<T>> gru;
+  ByWeightType<T, RecurrentKernels<T>> rnn_tanh;
+  ByWeightType<T, RecurrentKernels<T>> rnn_relu;
   AttentionKernels<T> attention;
   BeamSearchKernels<T> beam_search;
 };

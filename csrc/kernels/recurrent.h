@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "team.h"
+#include "weights.h"
 
 namespace seq2seq_ext {
 
@@ -51,7 +52,7 @@ struct RecurrentForward {
   RaggedBatch ragged;
   RecurrentSizes sizes;
   bool reverse;
-  const T* packed;          // what pack_forward wrote
+  const void* packed;       // what pack_forward wrote
   Sequence<const T> input;  // [T, B, I]
   Sequence<T> output;       // [T, B, P]; also the hidden state of earlier steps. Rows past
                             // the end are not touched
@@ -60,7 +61,7 @@ struct RecurrentForward {
   const T* c_0;             // [B, H]; LSTM only, else null
   T* c_n;                   // [B, H]; the running cell state; may not alias c_0
   T* saved;                 // [N, saved] for backward, or null in inference
-  T* workspace;             // shared by the team: forward_workspace() values
+  void* workspace;          // shared by the team: forward_workspace() bytes
 };
 
 template <typename T>
@@ -68,7 +69,7 @@ struct RecurrentBackward {
   RaggedBatch ragged;
   RecurrentSizes sizes;
   bool reverse;
-  const T* packed;                // what pack_backward wrote
+  const void* packed;             // what pack_backward wrote
   Sequence<const T> output;       // [T, B, P] of forward
   Sequence<const T> grad_output;  // [T, B, P]
   const T* h_0;                   // [B, P]
@@ -83,16 +84,19 @@ struct RecurrentBackward {
   T* grad_projected;              // [N, P] out: grad of the projected state; null without it
 };
 
+// Those of one weight type: forward reads its packed weights in it. Backward is the same in
+// every weight type, on the weights as they are.
 template <typename T>
 struct RecurrentKernels {
   int64_t gates;     // G
   int64_t saved;     // values a unit saves for backward, cell state included
   bool has_cell;     // c_0, c_n
   bool split_gates;  // grad_gates_h differs from grad_gates_x
+  // Bytes, a multiple of 64.
   int64_t (*packed_forward_size)(const RecurrentSizes&);
-  void (*pack_forward)(const RecurrentSizes&, const RecurrentWeights<T>&, T* packed);
+  void (*pack_forward)(const RecurrentSizes&, const RecurrentWeights<T>&, void* packed);
   int64_t (*packed_backward_size)(const RecurrentSizes&);
-  void (*pack_backward)(const RecurrentSizes&, const RecurrentWeights<T>&, T* packed);
+  void (*pack_backward)(const RecurrentSizes&, const RecurrentWeights<T>&, void* packed);
   int64_t (*forward_workspace)(const RecurrentSizes&, int64_t batch, int team_size);
   // Every member of the team calls with the same arguments and its own place.
   void (*forward)(const RecurrentForward<T>&, const Team&);

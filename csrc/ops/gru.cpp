@@ -26,8 +26,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gru_backward(
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh};
 }
 
-Tensor gru_pack(at::TensorList weights, bool has_biases) {
-  return layer_pack("gru_pack", CellKind::kGru, weights, has_biases);
+Tensor gru_pack(at::TensorList weights, bool has_biases, std::optional<at::ScalarType> dtype) {
+  return layer_pack("gru_pack", CellKind::kGru, weights, has_biases, dtype);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/isa.h"
+#include "recurrent.h"
 
 namespace seq2seq_ext {
 
@@ -44,10 +45,14 @@ int64_t fingerprint(at::TensorList tensors) {
 
 std::string load_error() { return isa_load_error(); }
 
-// Columns of a packed panel in the ISA in force.
-int64_t panel_width(at::ScalarType dtype) {
-  return dtype == at::kDouble ? kernels<double>().gemm.panel_width
-                              : kernels<float>().gemm.panel_width;
+// What op's pack gives for a direction, in elements of dtype; sizes: input, hidden, output.
+int64_t packed_size(const std::string& op, at::IntArrayRef sizes, bool projected,
+                    at::ScalarType dtype) {
+  TORCH_CHECK_VALUE(sizes.size() == 3, "layer_packed_size: sizes: expected 3, got ", sizes.size());
+  const CellKind cell = op == "lstm"  ? CellKind::kLstm
+                        : op == "gru" ? CellKind::kGru
+                                      : CellKind::kRnnTanh;
+  return layer_packed_size(cell, {sizes[0], sizes[1], sizes[2], projected}, dtype);
 }
 
 std::string built_for_torch() { return SEQ2SEQ_EXT_TORCH; }
@@ -60,11 +65,13 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
   m.def("fingerprint(Tensor[] tensors) -> int", &fingerprint);
-  m.def("panel_width(ScalarType dtype) -> int", &panel_width);
   m.def("built_for_torch() -> str", &built_for_torch);
 
   m.def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
-  m.def("linear_pack(Tensor weight) -> Tensor");
+  m.def("linear_pack(Tensor weight, ScalarType? dtype) -> Tensor");
+  m.def("linear_packed_shape(int outputs, int inputs, ScalarType dtype) -> int[]");
+  m.def("layer_packed_size(str op, int[] sizes, bool projected, ScalarType dtype) -> int",
+        &packed_size);
   m.def(
       "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool has_biases, Tensor? packed, bool save) "
@@ -75,7 +82,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor output, Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor c_0, Tensor weight_ih, Tensor weight_hh, "
       "Tensor bias, Tensor weight_hr)");
-  m.def("lstm_pack(Tensor[] weights, bool has_biases) -> Tensor");
+  m.def("lstm_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
   m.def(
       "gru(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
       "Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
@@ -84,7 +91,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor h_0, Tensor[] weights, bool has_biases, Tensor output, Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, "
       "Tensor bias_hh)");
-  m.def("gru_pack(Tensor[] weights, bool has_biases) -> Tensor");
+  m.def("gru_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
   m.def(
       "rnn(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
       "str nonlinearity, Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
@@ -93,7 +100,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor h_0, Tensor[] weights, bool has_biases, str nonlinearity, Tensor output, "
       "Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias)");
-  m.def("rnn_pack(Tensor[] weights, bool has_biases) -> Tensor");
+  m.def("rnn_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
 
   m.def(
       "additive_attention(Tensor query, Tensor keys, Tensor v, Tensor memory, "

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "kernels/isa.h"
+#include "packed.h"
 #include "parallel.h"
 
 namespace seq2seq_ext {
@@ -20,19 +21,28 @@ void check_weight(const char* op, const Tensor& weight) {
                     weight.device());
 }
 
-// [panels, I, width]: a weight's rows are the product's columns.
+// [panels, size of one]: a weight's rows are the product's columns.
+std::vector<int64_t> packed_shape(int64_t outputs, int64_t inputs, at::ScalarType dtype) {
+  const auto shape = [&](const auto& gemm) -> std::vector<int64_t> {
+    return {(outputs + gemm.panel_width - 1) / gemm.panel_width,
+            gemm.panel_bytes(inputs) / static_cast<int64_t>(c10::elementSize(dtype))};
+  };
+  return dtype == at::kDouble ? shape(kernels<double>().gemm[WeightType::kFloat32])
+                              : shape(kernels<float>().gemm[weight_type(dtype)]);
+}
+
 template <typename T>
-Tensor pack(const Tensor& any_weight) {
-  const auto& gemm = kernels<T>().gemm;
+Tensor pack(const Tensor& any_weight, at::ScalarType dtype) {
+  const auto& gemm = kernels<T>().gemm[weight_type(dtype)];
   const Tensor weight = any_weight.contiguous();
   const int64_t columns = weight.size(0), depth = weight.size(1), width = gemm.panel_width;
-  Tensor packed = at::empty({(columns + width - 1) / width, depth, width}, weight.options());
+  Tensor packed = at::empty(packed_shape(columns, depth, dtype), weight.options().dtype(dtype));
   const T* source = weight.const_data_ptr<T>();
-  T* panels = packed.data_ptr<T>();
+  char* panels = static_cast<char*>(packed.data_ptr());
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p)
       gemm.pack({source + p * width * depth, 1, depth}, depth, std::min(width, columns - p * width),
-                panels + p * depth * width);
+                panels + p * gemm.panel_bytes(depth));
   };
   if (max_threads() == 1)
     run(0, packed.size(0));
@@ -50,22 +60,24 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
   Tensor output = at::empty(shape, input.options());
   const Tensor x = input.contiguous(), b = bias ? bias->contiguous() : Tensor();
   const int64_t rows = columns ? output.numel() / columns : 0;
-  std::vector<const T*> from(rows);
+  std::vector<const void*> from(rows);
   std::vector<T*> to(rows);
   for (int64_t row = 0; row < rows; ++row) {
     from[row] = x.const_data_ptr<T>() + row * depth;
     to[row] = output.data_ptr<T>() + row * columns;
   }
-  parallel_multiply<T>(kernels<T>().gemm,
-                       {depth, columns, from.data(), packed.const_data_ptr<T>(), to.data(),
+  parallel_multiply<T>(kernels<T>().gemm[weight_type(packed.scalar_type())],
+                       {depth, columns, from.data(), packed.const_data_ptr(), to.data(),
                         bias ? b.const_data_ptr<T>() : nullptr, false},
                        rows);
   return output;
 }
 
-Tensor linear_pack(const Tensor& weight) {
+Tensor linear_pack(const Tensor& weight, std::optional<at::ScalarType> asked) {
   check_weight("linear_pack", weight);
-  return weight.scalar_type() == at::kFloat ? pack<float>(weight) : pack<double>(weight);
+  const at::ScalarType dtype = packed_dtype("linear_pack", weight, asked);
+  return weight.scalar_type() == at::kFloat ? pack<float>(weight, dtype)
+                                            : pack<double>(weight, dtype);
 }
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
@@ -80,18 +92,18 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
     check_shape(op, "bias", *bias, {weight.size(0)});
   }
   if (given) {
-    const int64_t width = weight.scalar_type() == at::kFloat ? kernels<float>().gemm.panel_width
-                                                             : kernels<double>().gemm.panel_width;
-    check_like(op, "packed", *given, weight, "weight");
+    check_packed(op, *given, input);
     check_shape(op, "packed", *given,
-                {(weight.size(0) + width - 1) / width, weight.size(1), width});
+                packed_shape(weight.size(0), weight.size(1), given->scalar_type()));
   }
-  const Tensor packed = given ? given->contiguous() : linear_pack(weight);
+  const Tensor packed = given ? given->contiguous() : linear_pack(weight, std::nullopt);
   return weight.scalar_type() == at::kFloat ? multiply<float>(input, weight, bias, packed)
                                             : multiply<double>(input, weight, bias, packed);
 }
 
 }  // namespace
+
+TORCH_LIBRARY_IMPL(seq2seq_ext, CatchAll, m) { m.impl("linear_packed_shape", &packed_shape); }
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CPU, m) {
   m.impl("linear", &linear);

@@ -28,8 +28,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lstm_backward
   return {g.input, g.h_0, g.c_0, g.weight_ih, g.weight_hh, g.bias_ih, g.weight_hr};
 }
 
-Tensor lstm_pack(at::TensorList weights, bool has_biases) {
-  return layer_pack("lstm_pack", CellKind::kLstm, weights, has_biases);
+Tensor lstm_pack(at::TensorList weights, bool has_biases, std::optional<at::ScalarType> dtype) {
+  return layer_pack("lstm_pack", CellKind::kLstm, weights, has_biases, dtype);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.h"
+#include "packed.h"
 #include "parallel.h"
 #include "recurrent_inputs.h"
 
@@ -15,16 +16,16 @@ namespace seq2seq_ext {
 namespace {
 
 template <typename T>
-const RecurrentKernels<T>& cell_kernels(CellKind cell) {
+const RecurrentKernels<T>& cell_kernels(CellKind cell, WeightType type = WeightType::kFloat32) {
   switch (cell) {
     case CellKind::kLstm:
-      return kernels<T>().lstm;
+      return kernels<T>().lstm[type];
     case CellKind::kGru:
-      return kernels<T>().gru;
+      return kernels<T>().gru[type];
     case CellKind::kRnnTanh:
-      return kernels<T>().rnn_tanh;
+      return kernels<T>().rnn_tanh[type];
     default:
-      return kernels<T>().rnn_relu;
+      return kernels<T>().rnn_relu[type];
   }
 }
 
@@ -71,17 +72,23 @@ void run_directions(const Sizes& s, const Ragged& ragged, const Prepare& prepare
       });
 }
 
+// Direction d's part of a tensor [D, ...].
 template <typename T>
-at::Tensor pack_directions(const RecurrentKernels<T>& k, const Weights& weights,
-                           int64_t (*size)(const RecurrentSizes&),
-                           void (*pack)(const RecurrentSizes&, const RecurrentWeights<T>&, T*)) {
+T* slab(const at::Tensor& t, int64_t d) {
+  if (!t.defined() || !t.numel()) return nullptr;
+  return reinterpret_cast<T*>(static_cast<char*>(t.data_ptr()) + d * t.stride(0) * t.itemsize());
+}
+
+template <typename T>
+at::Tensor pack_directions(const Weights& weights, at::ScalarType dtype, int64_t bytes,
+                           void (*pack)(const RecurrentSizes&, const RecurrentWeights<T>&, void*)) {
   const RecurrentSizes sizes = weights.sizes();
+  const int64_t size = bytes / c10::elementSize(dtype);
   at::Tensor packed =
-      at::empty({weights.directions(), size(sizes)}, weights.weight_ih(0).options());
-  T* data = packed.data_ptr<T>();
+      at::empty({weights.directions(), size}, weights.weight_ih(0).options().dtype(dtype));
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t d = begin; d < end; ++d)
-      pack(sizes, weights.direction<T>(d), data + d * packed.size(1));
+      pack(sizes, weights.direction<T>(d), slab<void>(packed, d));
   };
   if (max_threads() == 1)
     run(0, weights.directions());
@@ -91,28 +98,29 @@ at::Tensor pack_directions(const RecurrentKernels<T>& k, const Weights& weights,
 }
 
 template <typename T>
+at::Tensor pack_forward(const RecurrentKernels<T>& k, const Weights& weights,
+                        at::ScalarType dtype) {
+  const int64_t bytes = k.packed_forward_size(weights.sizes());
+  return pack_directions<T>(weights, dtype, bytes, k.pack_forward);
+}
+
+template <typename T>
 Sequence<T> sequence(T* data, const at::Tensor& t, int64_t feature) {
   return {data + feature * t.stride(2), t.stride(0), t.stride(1)};
 }
 
 template <typename T>
-T* slab(const at::Tensor& t, int64_t d) {
-  return t.defined() && t.numel() ? t.data_ptr<T>() + d * t.stride(0) : nullptr;
-}
-
-template <typename T>
 LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& given, bool save) {
-  const RecurrentKernels<T>& k = cell_kernels<T>(in.cell);
+  const WeightType type = given ? check_packed(in.op, *given, in.input) : WeightType::kFloat32;
+  const RecurrentKernels<T>& k = cell_kernels<T>(in.cell, type);
   const Weights weights(in.op, in.weights, in.has_biases, k.gates, k.has_cell);
   const Sizes s = check_inputs(in, weights, k.gates);
   const Ragged ragged(check_row_lengths(in, s), s.batch, s.steps);
-  if (given) {
-    check_like(in.op, "packed", *given, in.input, "input");
-    check_shape(in.op, "packed", *given, {s.directions, k.packed_forward_size(s)});
-  }
+  if (given)
+    check_shape(in.op, "packed", *given,
+                {s.directions, k.packed_forward_size(s) / given->itemsize()});
   const at::Tensor packed =
-      given ? given->contiguous()
-            : pack_directions(k, weights, k.packed_forward_size, k.pack_forward);
+      given ? given->contiguous() : pack_forward(k, weights, in.input.scalar_type());
   const at::Tensor input = dense_rows(in.input), h_0 = in.h_0.contiguous();
   const at::Tensor c_0 = in.c_0.defined() ? in.c_0.contiguous() : at::Tensor();
   const auto options = input.options();
@@ -130,11 +138,11 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
   std::vector<RecurrentForward<T>> args(s.directions);
   std::vector<at::Tensor> workspaces(s.directions);
   const auto prepare = [&](int64_t d, int threads) {
-    workspaces[d] = at::empty({k.forward_workspace(s, s.batch, threads)}, options);
+    workspaces[d] = at::empty({k.forward_workspace(s, s.batch, threads)}, options.dtype(at::kByte));
     args[d] = {ragged.view(),
                s,
                d == 1,
-               slab<T>(packed, d),
+               slab<void>(packed, d),
                sequence<const T>(input.data_ptr<T>(), input, 0),
                sequence<T>(out.output.data_ptr<T>(), out.output, d * s.output),
                slab<T>(h_0, d),
@@ -142,7 +150,7 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
                slab<T>(c_0, d),
                slab<T>(out.c_n, d),
                slab<T>(out.saved, d),
-               workspaces[d].template data_ptr<T>()};
+               workspaces[d].data_ptr()};
   };
   run_directions(s, ragged, prepare,
                  [&](int64_t d, const Team& team) { k.forward(args[d], team); });
@@ -168,10 +176,17 @@ std::vector<T*> matrix_rows(T* data, int64_t rows, int64_t stride) {
   return pointers;
 }
 
+template <typename T>
+std::vector<const void*> a_rows(const T* data, int64_t rows, int64_t stride) {
+  std::vector<const void*> pointers(rows);
+  for (int64_t i = 0; i < rows; ++i) pointers[i] = data + i * stride;
+  return pointers;
+}
+
 // grad [N, M], rows[N] -> [features]: out [M, features] = grad^T rows.
 template <typename T>
 void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, at::Tensor out) {
-  const auto& gemm = kernels<T>().gemm;
+  const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
   const int64_t depth = grad.size(0), columns = out.size(1);
   const int64_t width = gemm.panel_width, panels = (columns + width - 1) / width;
   at::Tensor packed = at::empty({panels * width * depth}, grad.options());
@@ -188,7 +203,7 @@ void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, 
     pack(0, panels);
   else
     at::parallel_for(0, panels, 1, pack);
-  const auto a = matrix_rows<const T>(grad.const_data_ptr<T>(), out.size(0), 1);
+  const auto a = a_rows(grad.const_data_ptr<T>(), out.size(0), 1);
   const auto c = matrix_rows<T>(out.data_ptr<T>(), out.size(0), columns);
   parallel_multiply<T>(
       gemm, {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false, out.size(0)},
@@ -199,12 +214,12 @@ void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, 
 template <typename T>
 void input_gradient(const at::Tensor& grad, const at::Tensor& weight, const std::vector<T*>& rows,
                     bool accumulate) {
-  const auto& gemm = kernels<T>().gemm;
+  const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
   const int64_t depth = weight.size(0), columns = weight.size(1);
   const int64_t panels = (columns + gemm.panel_width - 1) / gemm.panel_width;
   at::Tensor packed = at::empty({panels * gemm.panel_width * depth}, grad.options());
   gemm.pack({weight.const_data_ptr<T>(), columns, 1}, depth, columns, packed.data_ptr<T>());
-  const auto a = matrix_rows<const T>(grad.const_data_ptr<T>(), grad.size(0), depth);
+  const auto a = a_rows(grad.const_data_ptr<T>(), grad.size(0), depth);
   parallel_multiply<T>(
       gemm, {depth, columns, a.data(), packed.data_ptr<T>(), rows.data(), nullptr, accumulate},
       grad.size(0));
@@ -229,7 +244,8 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
   const at::Tensor c_0 = in.c_0.defined() ? in.c_0.contiguous() : at::Tensor();
   const at::Tensor grad_output = dense_rows(grad_output_any);
   const at::Tensor state = dense_rows(output), kept = saved.contiguous();
-  const at::Tensor packed = pack_directions(k, weights, k.packed_backward_size, k.pack_backward);
+  const at::Tensor packed =
+      pack_directions<T>(weights, input.scalar_type(), k.packed_backward_size(s), k.pack_backward);
   const auto options = input.options();
   const int64_t projected_rows = s.projected ? rows : 0;
   LayerGradients g;
@@ -246,7 +262,7 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
     args[d] = {ragged.view(),
                s,
                d == 1,
-               slab<T>(packed, d),
+               slab<void>(packed, d),
                sequence<const T>(state.data_ptr<T>(), state, d * s.output),
                sequence<const T>(grad_output.data_ptr<T>(), grad_output, d * s.output),
                slab<T>(h_0, d),
@@ -317,15 +333,25 @@ LayerGradients layer_backward(const LayerInputs& in, const at::Tensor& output,
              : backward<double>(in, output, saved, grad_output, grad_h_n, grad_c_n);
 }
 
-at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases) {
+at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases,
+                      std::optional<at::ScalarType> asked) {
   TORCH_CHECK_VALUE(!weights.empty(), op, ": weights: expected at least 2 tensors, got 0");
   check_floating(op, "weights", weights[0]);
+  const at::ScalarType dtype = packed_dtype(op, weights[0], asked);
   const auto pack = [&]<typename T>(const RecurrentKernels<T>& k) {
-    const Weights checked(op, weights, has_biases, k.gates, k.has_cell);
-    return pack_directions<T>(k, checked, k.packed_forward_size, k.pack_forward);
+    return pack_forward<T>(k, Weights(op, weights, has_biases, k.gates, k.has_cell), dtype);
   };
-  return weights[0].scalar_type() == at::kFloat ? pack(cell_kernels<float>(cell))
-                                                : pack(cell_kernels<double>(cell));
+  return weights[0].scalar_type() == at::kFloat
+             ? pack(cell_kernels<float>(cell, weight_type(dtype)))
+             : pack(cell_kernels<double>(cell));
+}
+
+int64_t layer_packed_size(CellKind cell, const RecurrentSizes& sizes, at::ScalarType dtype) {
+  const int64_t bytes =
+      dtype == at::kDouble
+          ? cell_kernels<double>(cell).packed_forward_size(sizes)
+          : cell_kernels<float>(cell, weight_type(dtype)).packed_forward_size(sizes);
+  return bytes / c10::elementSize(dtype);
 }
 
 }  // namespace seq2seq_ext

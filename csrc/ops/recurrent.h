@@ -46,7 +46,12 @@ LayerGradients layer_backward(const LayerInputs&, const at::Tensor& output, cons
                               const at::Tensor& grad_output, const at::Tensor& grad_h_n,
                               const at::Tensor& grad_c_n);
 
-// The weights as forward's kernels read them: float [D * size], valid for the ISA in force.
-at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases);
+// The weights as forward's kernels read them, stored as dtype or as they are: [D, size] of it,
+// opaque, valid for the ISA in force.
+at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, bool has_biases,
+                      std::optional<at::ScalarType> dtype);
+
+// The size of what layer_pack gives for a direction, for tracing.
+int64_t layer_packed_size(CellKind, const RecurrentSizes&, at::ScalarType dtype);
 
 }  // namespace seq2seq_ext

@@ -40,8 +40,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih};
 }
 
-Tensor rnn_pack(at::TensorList weights, bool has_biases) {
-  return layer_pack("rnn_pack", CellKind::kRnnTanh, weights, has_biases);
+Tensor rnn_pack(at::TensorList weights, bool has_biases, std::optional<at::ScalarType> dtype) {
+  return layer_pack("rnn_pack", CellKind::kRnnTanh, weights, has_biases, dtype);
 }
 
 }  // namespace

@@ -57,7 +57,9 @@ def gru(
     return output, h_n
 
 
-def gru_pack(weights: Weights, *, has_biases: bool = True) -> Tensor:
+def gru_pack(
+    weights: Weights, *, has_biases: bool = True, dtype: torch.dtype | None = None
+) -> Tensor:
     """As :func:`seq2seq_ext.ops.lstm_pack`, for :func:`gru`."""
-    packed: Tensor = torch.ops.seq2seq_ext.gru_pack(list(weights), has_biases)
+    packed: Tensor = torch.ops.seq2seq_ext.gru_pack(list(weights), has_biases, dtype)
     return packed

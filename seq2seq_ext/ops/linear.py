@@ -40,12 +40,19 @@ def linear(
     return output
 
 
-def linear_pack(weight: Tensor) -> Tensor:
+def linear_pack(weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
     """A weight ``[O, I]`` as the kernel reads it, for :func:`linear`'s ``packed``.
 
     A copy: valid until the weight changes, and for the ISA in force.
+
+    Args:
+        weight: ``[O, I]``.
+        dtype: how to store it; None means as it is.
+
+    Returns:
+        An opaque tensor of that dtype.
     """
-    packed: Tensor = torch.ops.seq2seq_ext.linear_pack(weight)
+    packed: Tensor = torch.ops.seq2seq_ext.linear_pack(weight, dtype)
     return packed
 
 
@@ -67,9 +74,12 @@ def _fake(input: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | N
     return input.new_empty(*input.shape[:-1], weight.size(0))
 
 
-def _fake_pack(weight: Tensor) -> Tensor:
-    width = torch.ops.seq2seq_ext.panel_width(weight.dtype)
-    return weight.new_empty(-(-weight.size(0) // width), weight.size(1), width)
+def _fake_pack(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+    stored = dtype or weight.dtype
+    # A weight's shape is fixed where it is traced: int() guards on it.
+    outputs, inputs = (int(n) for n in weight.shape)
+    shape = torch.ops.seq2seq_ext.linear_packed_shape(outputs, inputs, stored)
+    return weight.new_empty(shape, dtype=stored)
 
 
 torch.library.register_fake("seq2seq_ext::linear", _fake)

@@ -61,14 +61,20 @@ def lstm(
     return output, h_n, c_n
 
 
-def lstm_pack(weights: Weights, *, has_biases: bool = True) -> Tensor:
+def lstm_pack(
+    weights: Weights, *, has_biases: bool = True, dtype: torch.dtype | None = None
+) -> Tensor:
     """The weights of a layer as its kernel reads them, for :func:`lstm`'s ``packed``.
 
     A copy: valid until a weight changes, and for the ISA in force
     (``seq2seq_ext.info()["isa"]``).
 
+    Args:
+        weights, has_biases: as :func:`lstm`'s.
+        dtype: how to store the weights; None means as they are.
+
     Returns:
-        ``[D, ...]``, same dtype as ``weights``.
+        An opaque tensor ``[D, ...]`` of that dtype.
     """
-    packed: Tensor = torch.ops.seq2seq_ext.lstm_pack(list(weights), has_biases)
+    packed: Tensor = torch.ops.seq2seq_ext.lstm_pack(list(weights), has_biases, dtype)
     return packed

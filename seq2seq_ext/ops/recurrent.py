@@ -21,7 +21,7 @@ class LayerOp:
     name_backward(grad_output, *grad_final_states, input, lengths, *states, weights,
                   has_biases, *extras, output, saved)
         -> (input, *states, weight_ih, weight_hh, *biases, [weight_hr])
-    name_pack(weights, has_biases) -> packed
+    name_pack(weights, has_biases, dtype) -> packed
     """
 
     name: str
@@ -73,19 +73,14 @@ class LayerOp:
             shapes.append((directions * projected, states[0].size(2), gate_rows // self.gates))
         return tuple(input.new_empty(shape) for shape in shapes)
 
-    def _fake_pack(self, weights: Weights, has_biases: bool) -> Tensor:
-        width = torch.ops.seq2seq_ext.panel_width(weights[0].dtype)
+    def _fake_pack(self, weights: Weights, has_biases: bool, dtype: torch.dtype | None) -> Tensor:
+        stored = dtype or weights[0].dtype
         step = self._per_direction(weights, has_biases)
-        gate_rows, input_size = weights[0].shape
-        hidden_size, output_size = gate_rows // self.gates, weights[1].size(1)
-
-        def padded(units: int) -> int:
-            return -(-units // width) * width
-
-        size = self.gates * padded(hidden_size) * (input_size + output_size + 2)
-        if step % 2:
-            size += padded(output_size) * hidden_size
-        return weights[0].new_empty(len(weights) // step, size)
+        # A weight's shape is fixed where it is traced: int() guards on it.
+        gate_rows, input_size = (int(n) for n in weights[0].shape)
+        sizes = [input_size, gate_rows // self.gates, int(weights[1].size(1))]
+        size = torch.ops.seq2seq_ext.layer_packed_size(self.name, sizes, step % 2 == 1, stored)
+        return weights[0].new_empty(len(weights) // step, size, dtype=stored)
 
     def _save(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         input, lengths, *rest = inputs

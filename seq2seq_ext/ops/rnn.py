@@ -66,7 +66,9 @@ def rnn(
     return output, h_n
 
 
-def rnn_pack(weights: Weights, *, has_biases: bool = True) -> Tensor:
+def rnn_pack(
+    weights: Weights, *, has_biases: bool = True, dtype: torch.dtype | None = None
+) -> Tensor:
     """As :func:`seq2seq_ext.ops.lstm_pack`, for :func:`rnn`."""
-    packed: Tensor = torch.ops.seq2seq_ext.rnn_pack(list(weights), has_biases)
+    packed: Tensor = torch.ops.seq2seq_ext.rnn_pack(list(weights), has_biases, dtype)
     return packed

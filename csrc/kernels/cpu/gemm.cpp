@@ -15,12 +15,17 @@ constexpr int64_t kChain = 32;
 constexpr int64_t kPass = 8 * kChain;
 
 template <typename T>
-void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
+int64_t panel_bytes(int64_t depth) {
+  return depth * kPanelWidth<T> * sizeof(T);
+}
+
+template <typename T>
+void pack(const PackSource<T>& b, int64_t depth, int64_t columns, void* panels) {
   constexpr int kWidth = kPanelWidth<T>;
   for (int64_t p = 0; p < panel_count<T>(columns); ++p) {
     const int64_t n0 = p * kWidth;
     const int64_t width = columns - n0 < kWidth ? columns - n0 : kWidth;
-    T* panel = panels + p * depth * kWidth;
+    T* panel = static_cast<T*>(panels) + p * depth * kWidth;
     for (int64_t k = 0; k < depth; ++k, panel += kWidth) {
       const T* row = b.rows ? b.rows[k] + n0 : b.data + k * b.k_stride + n0 * b.n_stride;
       const int64_t n_stride = b.rows ? 1 : b.n_stride;
@@ -28,6 +33,17 @@ void pack(const PackSource<T>& b, int64_t depth, int64_t columns, T* panels) {
       for (int64_t j = width; j < kWidth; ++j) panel[j] = 0;
     }
   }
+}
+
+template <typename T>
+int64_t row_bytes(int64_t depth) {
+  return depth * sizeof(T);
+}
+
+template <typename T>
+void encode(const T* row, int64_t stride, int64_t depth, void* encoded) {
+  T* to = static_cast<T*>(encoded);
+  for (int64_t k = 0; k < depth; ++k) to[k] = row[k * stride];
 }
 
 // Writes a finished tile to C, on top of what C holds or of the bias.
@@ -53,6 +69,7 @@ void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t pane
   constexpr int kWidth = kPanelWidth<T>;
   T tile[kTileRows * kWidth] = {};
   const T* a[kTileRows];
+  const T* panels = static_cast<const T*>(g.panels);
   for (int64_t p = panel_begin; p < panel_end; ++p) {
     const int64_t n0 = p * kWidth;
     const int64_t width = g.columns - n0 < kWidth ? g.columns - n0 : kWidth;
@@ -62,10 +79,11 @@ void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t pane
         height = tile_height(row_end - row);
         for (int64_t k = k0; k == k0 || k < pass_end; k += kChain) {
           const int64_t chain = pass_end - k < kChain ? pass_end - k : kChain;
-          for (int64_t m = 0; m < height; ++m) a[m] = g.a[row + m] + k * g.a_stride;
-          multiply_tiles<T>({a, g.panels + (p * g.depth + k) * kWidth, chain, 0, tile, kWidth,
-                             k > k0, g.a_stride},
-                            height, 1);
+          for (int64_t m = 0; m < height; ++m)
+            a[m] = static_cast<const T*>(g.a[row + m]) + k * g.a_stride;
+          multiply_tiles<T>(
+              {a, panels + (p * g.depth + k) * kWidth, chain, 0, tile, kWidth, k > k0, g.a_stride},
+              height, 1);
         }
         finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, tile);
       }
@@ -76,11 +94,11 @@ void multiply(const Gemm<T>& g, int64_t row_begin, int64_t row_end, int64_t pane
 }  // namespace
 
 template <typename T>
-GemmKernels<T> gemm_kernels() {
-  return {kPanelWidth<T>, pack<T>, multiply<T>};
+ByWeightType<T, GemmKernels<T>> gemm_kernels() {
+  return {{{kPanelWidth<T>, panel_bytes<T>, pack<T>, false, row_bytes<T>, encode<T>, multiply<T>}}};
 }
 
-template GemmKernels<float> gemm_kernels();
-template GemmKernels<double> gemm_kernels();
+template ByWeightType<float, GemmKernels<float>> gemm_kernels();
+template ByWeightType<double, GemmKernels<double>> gemm_kernels();
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

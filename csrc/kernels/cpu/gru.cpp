@@ -38,11 +38,11 @@ struct GruCell {
 }  // namespace
 
 template <typename T>
-RecurrentKernels<T> gru_kernels() {
-  return recurrent_kernels<GruCell, T>();
+ByWeightType<T, RecurrentKernels<T>> gru_kernels() {
+  return {{recurrent_kernels<GruCell, T>()}};
 }
 
-template RecurrentKernels<float> gru_kernels();
-template RecurrentKernels<double> gru_kernels();
+template ByWeightType<float, RecurrentKernels<float>> gru_kernels();
+template ByWeightType<double, RecurrentKernels<double>> gru_kernels();
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

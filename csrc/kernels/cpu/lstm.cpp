@@ -41,11 +41,11 @@ struct LstmCell {
 }  // namespace
 
 template <typename T>
-RecurrentKernels<T> lstm_kernels() {
-  return recurrent_kernels<LstmCell, T>();
+ByWeightType<T, RecurrentKernels<T>> lstm_kernels() {
+  return {{recurrent_kernels<LstmCell, T>()}};
 }
 
-template RecurrentKernels<float> lstm_kernels();
-template RecurrentKernels<double> lstm_kernels();
+template ByWeightType<float, RecurrentKernels<float>> lstm_kernels();
+template ByWeightType<double, RecurrentKernels<double>> lstm_kernels();
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

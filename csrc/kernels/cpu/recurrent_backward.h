@@ -14,8 +14,9 @@ struct PackedBackward {
 
   explicit PackedBackward(const RecurrentSizes& s) {
     weight_hh = 0;
-    weight_hr = panel_count<T>(s.output) * kPanelWidth<T> * Cell::kGates * s.hidden;
-    size = weight_hr + (s.projected ? panel_count<T>(s.hidden) * kPanelWidth<T> * s.output : 0);
+    weight_hr = lines<T>(panel_count<T>(s.output) * kPanelWidth<T> * Cell::kGates * s.hidden);
+    size = weight_hr +
+           (s.projected ? lines<T>(panel_count<T>(s.hidden) * kPanelWidth<T> * s.output) : 0);
   }
 };
 
@@ -35,10 +36,10 @@ void pack_rows(const T* weight, int64_t depth, int64_t columns, T* panels) {
 }
 
 template <class Cell, typename T>
-void pack_backward(const RecurrentSizes& s, const RecurrentWeights<T>& w, T* packed) {
+void pack_backward(const RecurrentSizes& s, const RecurrentWeights<T>& w, void* packed) {
   const PackedBackward<Cell, T> at(s);
-  pack_rows(w.weight_hh, Cell::kGates * s.hidden, s.output, packed + at.weight_hh);
-  if (s.projected) pack_rows(w.weight_hr, s.output, s.hidden, packed + at.weight_hr);
+  pack_rows(w.weight_hh, Cell::kGates * s.hidden, s.output, part<T>(packed, at.weight_hh));
+  if (s.projected) pack_rows(w.weight_hr, s.output, s.hidden, part<T>(packed, at.weight_hr));
 }
 
 template <class Cell, typename T>
@@ -108,8 +109,8 @@ class BackwardPass {
         height = tile_height(active - b);
         if (a_.sizes.projected) {
           for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_projected + (offset + b + m) * depth;
-          multiply_tiles<T>({a, a_.packed + at_.weight_hr + block * kWidth * depth, depth, 0, tile,
-                             kWidth, false},
+          multiply_tiles<T>({a, part<T>(a_.packed, at_.weight_hr) + block * kWidth * depth, depth,
+                             0, tile, kWidth, false},
                             height, 1);
         }
         for (int64_t m = 0; m < height; ++m) unit_gradients(s, b + m, block, tile + m * kWidth);
@@ -159,7 +160,8 @@ class BackwardPass {
         height = tile_height(active - b);
         for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_gates_h + (offset + b + m) * depth;
         multiply_tiles<T>(
-            {a, a_.packed + at_.weight_hh + n0 * depth, depth, 0, tile, kWidth, false}, height, 1);
+            {a, part<T>(a_.packed, at_.weight_hh) + n0 * depth, depth, 0, tile, kWidth, false},
+            height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = a_.grad_h + a_.ragged.rows[b + m] * size;
           for (int64_t unit = n0, lane = 0; lane < kWidth && unit < size;

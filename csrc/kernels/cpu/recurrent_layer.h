@@ -40,7 +40,13 @@ struct Slice {
   }
 };
 
-// Where everything lies in the packed weights of forward.
+// Bytes of n values, in whole cache lines.
+template <typename T>
+constexpr int64_t lines(int64_t n) {
+  return (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+}
+
+// Where everything lies in the packed weights of forward: bytes from their begin.
 template <class Cell, typename T>
 struct PackedForward {
   static constexpr int64_t kWidth = kPanelWidth<T>;
@@ -49,13 +55,23 @@ struct PackedForward {
   explicit PackedForward(const RecurrentSizes& s) {
     const int64_t panels = panel_count<T>(s.hidden) * Cell::kGates;
     weight_ih = 0;
-    weight_hh = weight_ih + panels * kWidth * s.input;
-    bias_x = weight_hh + panels * kWidth * s.output;
-    bias_h = bias_x + panels * kWidth;
-    weight_hr = bias_h + panels * kWidth;
-    size = weight_hr + (s.projected ? panel_count<T>(s.output) * kWidth * s.hidden : 0);
+    weight_hh = weight_ih + lines<T>(panels * kWidth * s.input);
+    bias_x = weight_hh + lines<T>(panels * kWidth * s.output);
+    bias_h = bias_x + lines<T>(panels * kWidth);
+    weight_hr = bias_h + lines<T>(panels * kWidth);
+    size = weight_hr + (s.projected ? lines<T>(panel_count<T>(s.output) * kWidth * s.hidden) : 0);
   }
 };
+
+template <typename T>
+T* part(void* whole, int64_t bytes) {
+  return reinterpret_cast<T*>(static_cast<char*>(whole) + bytes);
+}
+
+template <typename T>
+const T* part(const void* whole, int64_t bytes) {
+  return reinterpret_cast<const T*>(static_cast<const char*>(whole) + bytes);
+}
 
 template <class Cell, typename T>
 int64_t packed_forward_size(const RecurrentSizes& sizes) {
@@ -77,13 +93,13 @@ void pack_gates(const T* weight, int64_t hidden, int64_t depth, T* panels) {
 }
 
 template <class Cell, typename T>
-void pack_forward(const RecurrentSizes& s, const RecurrentWeights<T>& w, T* packed) {
+void pack_forward(const RecurrentSizes& s, const RecurrentWeights<T>& w, void* packed) {
   constexpr int64_t kWidth = kPanelWidth<T>;
   const PackedForward<Cell, T> at(s);
-  pack_gates<Cell>(w.weight_ih, s.hidden, s.input, packed + at.weight_ih);
-  pack_gates<Cell>(w.weight_hh, s.hidden, s.output, packed + at.weight_hh);
-  T* bias_x = packed + at.bias_x;
-  T* bias_h = packed + at.bias_h;
+  pack_gates<Cell>(w.weight_ih, s.hidden, s.input, part<T>(packed, at.weight_ih));
+  pack_gates<Cell>(w.weight_hh, s.hidden, s.output, part<T>(packed, at.weight_hh));
+  T* bias_x = part<T>(packed, at.bias_x);
+  T* bias_h = part<T>(packed, at.bias_h);
   for (int64_t block = 0; block < panel_count<T>(s.hidden); ++block)
     for (int64_t gate = 0; gate < Cell::kGates; ++gate)
       for (int64_t j = 0; j < kWidth; ++j, ++bias_x, ++bias_h) {
@@ -96,7 +112,7 @@ void pack_forward(const RecurrentSizes& s, const RecurrentWeights<T>& w, T* pack
       }
   if (!s.projected) return;
   // B[k][n] = weight_hr[n][k].
-  T* panels = packed + at.weight_hr;
+  T* panels = part<T>(packed, at.weight_hr);
   for (int64_t p = 0; p < panel_count<T>(s.output); ++p)
     for (int64_t k = 0; k < s.hidden; ++k)
       for (int64_t j = 0; j < kWidth; ++j, ++panels) {
@@ -105,7 +121,8 @@ void pack_forward(const RecurrentSizes& s, const RecurrentWeights<T>& w, T* pack
       }
 }
 
-// Each thread: projected inputs of a chunk and one tile; the team: unprojected states.
+// Each thread: projected inputs of a chunk and one tile; the team: unprojected states. Counted
+// in values of T.
 template <class Cell, typename T>
 struct ForwardWorkspace {
   int64_t chunk_rows, chunk_stride, per_thread, size;
@@ -121,7 +138,7 @@ struct ForwardWorkspace {
 
 template <class Cell, typename T>
 int64_t forward_workspace(const RecurrentSizes& sizes, int64_t batch, int team_size) {
-  return ForwardWorkspace<Cell, T>(sizes, batch, team_size).size;
+  return lines<T>(ForwardWorkspace<Cell, T>(sizes, batch, team_size).size);
 }
 
 template <class Cell, typename T>
@@ -134,9 +151,9 @@ class ForwardPass {
         space_(args.sizes, args.ragged.batch, team.size),
         hidden_slice_(args.sizes.hidden, team),
         output_slice_(args.sizes.output, team),
-        chunk_(args.workspace + team.index * space_.per_thread),
+        chunk_(static_cast<T*>(args.workspace) + team.index * space_.per_thread),
         tile_(chunk_ + space_.chunk_rows * space_.chunk_stride),
-        states_(args.workspace + team.size * space_.per_thread) {}
+        states_(static_cast<T*>(args.workspace) + team.size * space_.per_thread) {}
 
   void run() {
     const RaggedBatch& r = a_.ragged;
@@ -195,8 +212,8 @@ class ForwardPass {
     const int64_t rows = r.offsets[s1] - r.offsets[s0];
     const T* a[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
-      const T* panels = a_.packed + at_.weight_ih + block * kBlock * a_.sizes.input;
-      const T* bias = a_.packed + at_.bias_x + block * kBlock;
+      const T* panels = part<T>(a_.packed, at_.weight_ih) + block * kBlock * a_.sizes.input;
+      const T* bias = part<T>(a_.packed, at_.bias_x) + block * kBlock;
       T* c = chunk_ + (block - hidden_slice_.begin) * kBlock;
       int64_t s = s0, b = 0;
       for (int64_t row = 0, height; row < rows; row += height) {
@@ -219,7 +236,7 @@ class ForwardPass {
     const int64_t active = a_.ragged.active[s], depth = a_.sizes.output;
     const T* h[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
-      const T* panels = a_.packed + at_.weight_hh + block * kBlock * depth;
+      const T* panels = part<T>(a_.packed, at_.weight_hh) + block * kBlock * depth;
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
         for (int64_t m = 0; m < height; ++m) h[m] = previous_state(s, b + m);
@@ -235,7 +252,7 @@ class ForwardPass {
   void finish_units(int64_t s, int64_t b, int64_t block, const T* h_prev, const T* tile) const {
     const int64_t hidden = a_.sizes.hidden, row = a_.ragged.rows[b];
     const T* chunk = chunk_row(s, b) + (block - hidden_slice_.begin) * kBlock;
-    const T* bias_h = a_.packed + at_.bias_h + block * kBlock;
+    const T* bias_h = part<T>(a_.packed, at_.bias_h) + block * kBlock;
     T* to = a_.sizes.projected ? states_ + row * hidden : output_row(s, b);
     T* saved = a_.saved ? a_.saved + (a_.ragged.offsets[s] + b) * Cell::kSaved * hidden : nullptr;
     for (int half = 0; half < 2; ++half) {
@@ -268,7 +285,8 @@ class ForwardPass {
         height = tile_height(active - b);
         for (int64_t m = 0; m < height; ++m) a[m] = states_ + a_.ragged.rows[b + m] * depth;
         multiply_tiles<T>(
-            {a, a_.packed + at_.weight_hr + n0 * depth, depth, 0, tile_, kWidth, false}, height, 1);
+            {a, part<T>(a_.packed, at_.weight_hr) + n0 * depth, depth, 0, tile_, kWidth, false},
+            height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = output_row(s, b + m) + n0;
           store_n(to, load(tile_ + m * kWidth), n);

@@ -6,15 +6,15 @@
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 template <typename T>
-GemmKernels<T> gemm_kernels();
+ByWeightType<T, GemmKernels<T>> gemm_kernels();
 template <typename T>
-RecurrentKernels<T> lstm_kernels();
+ByWeightType<T, RecurrentKernels<T>> lstm_kernels();
 template <typename T>
-RecurrentKernels<T> gru_kernels();
+ByWeightType<T, RecurrentKernels<T>> gru_kernels();
 template <typename T>
-RecurrentKernels<T> rnn_tanh_kernels();
+ByWeightType<T, RecurrentKernels<T>> rnn_tanh_kernels();
 template <typename T>
-RecurrentKernels<T> rnn_relu_kernels();
+ByWeightType<T, RecurrentKernels<T>> rnn_relu_kernels();
 template <typename T>
 AttentionKernels<T> attention_kernels();
 template <typename T>
