@@ -7,6 +7,7 @@
 #include "attention.h"
 #include "beam_search.h"
 #include "gemm.h"
+#include "linear_cross_entropy.h"
 #include "recurrent.h"
 
 namespace seq2seq_ext {
@@ -22,6 +23,7 @@ struct Kernels {
   ByWeightType<T, RecurrentKernels<T>> rnn_relu;
   AttentionKernels<T> attention;
   BeamSearchKernels<T> beam_search;
+  LinearCrossEntropyKernels<T> linear_cross_entropy;
 };
 
 // The table in force. T is float or double.

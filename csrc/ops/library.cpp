@@ -73,6 +73,10 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("layer_packed_size(str op, int[] sizes, bool projected, ScalarType dtype) -> int",
         &packed_size);
   m.def(
+      "linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor? linear_bias, "
+      "Tensor target, float label_smoothing, bool save) "
+      "-> (Tensor loss, Tensor grad_input, Tensor grad_weight, Tensor grad_bias)");
+  m.def(
       "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool has_biases, Tensor? packed, bool save) "
       "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor saved)");

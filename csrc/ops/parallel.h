@@ -34,27 +34,35 @@ void run_team(int size, const Prepare& prepare, const Body& body) {
   }
 }
 
+// body(i) for every i < count, over all threads; grain: the fewest a thread is worth.
+template <class Body>
+void parallel(int64_t count, int64_t grain, const Body& body) {
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) body(i);
+  };
+  if (max_threads() == 1)
+    run(0, count);
+  else
+    at::parallel_for(0, count, grain, run);
+}
+
 // packed = the panels of b; rows of c = a b, over all threads.
 template <typename T>
 void parallel_multiply(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64_t rows) {
   const int64_t panels = (gemm.columns + kernels.panel_width - 1) / kernels.panel_width;
   constexpr int64_t kRowBlock = 192;
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-  // A task is one panel over one block of rows; neighbours share the panel.
+  // A task is one panel over one block of rows; neighbours share the operand that is larger.
+  const bool share_rows = rows > gemm.columns;
   const int64_t task_flops =
       2 * gemm.depth * kernels.panel_width * (rows < kRowBlock ? rows : kRowBlock);
   const int64_t grain = 1 + 1'000'000 / (task_flops + 1);
-  const auto run = [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t panel = task / row_blocks, block = task % row_blocks;
-      const int64_t last = (block + 1) * kRowBlock;
-      kernels.multiply(gemm, block * kRowBlock, last < rows ? last : rows, panel, panel + 1);
-    }
-  };
-  if (max_threads() == 1)
-    run(0, panels * row_blocks);
-  else
-    at::parallel_for(0, panels * row_blocks, grain, run);
+  parallel(panels * row_blocks, grain, [&](int64_t task) {
+    const int64_t panel = share_rows ? task % panels : task / row_blocks;
+    const int64_t block = share_rows ? task / panels : task % row_blocks;
+    const int64_t last = (block + 1) * kRowBlock;
+    kernels.multiply(gemm, block * kRowBlock, last < rows ? last : rows, panel, panel + 1);
+  });
 }
 
 }  // namespace seq2seq_ext

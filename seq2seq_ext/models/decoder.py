@@ -143,6 +143,15 @@ class Decoder(torch.nn.Module):
             )
         return ops.linear(vectors, *self._output_layer(), packed=packed and packed.output)
 
+    def loss(self, vectors: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        """Mean cross-entropy of attentional vectors ``[N, H]`` for tokens ``[N]``."""
+        if self.projection is not None:
+            vectors = ops.linear(vectors, self.projection.weight)
+        weight, bias = self._output_layer()
+        return ops.linear_cross_entropy(
+            vectors, weight, target, linear_bias=bias, label_smoothing=label_smoothing
+        )
+
     def pack(self) -> PackedDecoder:
         """Packs the weights for many steps."""
         projection = self.projection

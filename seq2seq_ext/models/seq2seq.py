@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.models import check
@@ -111,8 +110,7 @@ class Seq2Seq(torch.nn.Module):
         vectors = self.decoder(tgt[:, :-1], self._encode(src, src_lengths), predicted)
         # The output layer, the largest product, sees real tokens only.
         real = torch.arange(tgt.size(1) - 1, device=tgt.device) < predicted.unsqueeze(1)
-        logits = self.decoder.logits(vectors[real])
-        return cross_entropy(logits, tgt[:, 1:][real], label_smoothing=label_smoothing)
+        return self.decoder.loss(vectors[real], tgt[:, 1:][real], label_smoothing)
 
     def step(
         self,

@@ -8,6 +8,7 @@ from seq2seq_ext.ops.gru import gru as gru
 from seq2seq_ext.ops.gru import gru_pack as gru_pack
 from seq2seq_ext.ops.linear import linear as linear
 from seq2seq_ext.ops.linear import linear_pack as linear_pack
+from seq2seq_ext.ops.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from seq2seq_ext.ops.lstm import lstm as lstm
 from seq2seq_ext.ops.lstm import lstm_pack as lstm_pack
 from seq2seq_ext.ops.rnn import rnn as rnn

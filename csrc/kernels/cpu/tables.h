@@ -19,5 +19,7 @@ template <typename T>
 AttentionKernels<T> attention_kernels();
 template <typename T>
 BeamSearchKernels<T> beam_search_kernels();
+template <typename T>
+LinearCrossEntropyKernels<T> linear_cross_entropy_kernels();
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

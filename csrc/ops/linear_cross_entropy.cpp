@@ -1,0 +1,246 @@
+// linear_cross_entropy: a linear layer's logits, their softmax and the loss, some rows at a
+// time. The gradients are made while the rows' probabilities are in the cache: three products
+// where a backward that makes the logits again takes four.
+#include "kernels/linear_cross_entropy.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "check.h"
+#include "kernels/isa.h"
+#include "parallel.h"
+
+namespace seq2seq_ext {
+
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kOp = "linear_cross_entropy";
+
+// Logits held at a time: what a last-level cache keeps between its products.
+constexpr int64_t kBlockBytes = int64_t{16} << 20;
+constexpr int64_t kFewestRows = 32, kMostRows = 1024;
+
+struct Inputs {
+  Tensor input;   // [N, H]
+  Tensor weight;  // [V, H]
+  Tensor bias;    // [V] or undefined
+  Tensor target;  // int64 [N]
+  double label_smoothing;
+};
+
+struct Outputs {
+  Tensor loss;                                // scalar
+  Tensor grad_input, grad_weight, grad_bias;  // empty where not wanted
+};
+
+Inputs check(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+             const Tensor& target, double label_smoothing) {
+  check_floating(kOp, "input", input);
+  check_dim(kOp, "input", input, 2, "[N, H]");
+  check_like(kOp, "linear_weight", weight, input, "input");
+  check_dim(kOp, "linear_weight", weight, 2, "[V, H]");
+  TORCH_CHECK_VALUE(weight.size(0) > 0, kOp, ": linear_weight: expected V >= 1, got shape ",
+                    weight.sizes());
+  check_shape(kOp, "linear_weight", weight, {weight.size(0), input.size(1)});
+  if (bias) {
+    check_like(kOp, "linear_bias", *bias, input, "input");
+    check_shape(kOp, "linear_bias", *bias, {weight.size(0)});
+  }
+  TORCH_CHECK_TYPE(target.scalar_type() == at::kLong, kOp, ": target: expected int64, got ",
+                   target.scalar_type());
+  TORCH_CHECK_VALUE(target.device() == input.device(), kOp, ": target: expected on ",
+                    input.device(), " like input, got ", target.device());
+  check_shape(kOp, "target", target, {input.size(0)});
+  TORCH_CHECK_VALUE(label_smoothing >= 0 && label_smoothing <= 1, kOp,
+                    ": label_smoothing: expected a number in [0, 1], got ", label_smoothing);
+  const Inputs in{input.contiguous(), weight.contiguous(), bias ? bias->contiguous() : Tensor(),
+                  target.contiguous(), label_smoothing};
+  const int64_t* y = in.target.const_data_ptr<int64_t>();
+  for (int64_t n = 0; n < target.size(0); ++n)
+    TORCH_CHECK_VALUE(y[n] >= 0 && y[n] < weight.size(0), kOp, ": target: expected values in [0, ",
+                      weight.size(0), "), got ", y[n], " at row ", n);
+  return in;
+}
+
+template <typename T>
+std::vector<T*> rows_of(T* data, int64_t count, int64_t stride) {
+  std::vector<T*> rows(count);
+  for (int64_t i = 0; i < count; ++i) rows[i] = data + i * stride;
+  return rows;
+}
+
+template <typename T>
+class Loss {
+ public:
+  Loss(const Inputs& in, bool save)
+      : in_(in),
+        save_(save),
+        rows_(in.input.size(0)),
+        hidden_(in.input.size(1)),
+        vocabulary_(in.weight.size(0)),
+        stretches_((vocabulary_ + kLossLogits - 1) / kLossLogits),
+        block_rows_(std::clamp<int64_t>(kBlockBytes / (vocabulary_ * sizeof(T)), kFewestRows,
+                                        std::min(kMostRows, std::max(rows_, kFewestRows)))),
+        weight_columns_(pack({in.weight.const_data_ptr<T>(), 1, hidden_}, hidden_, vocabulary_)),
+        logits_(at::empty({block_rows_, vocabulary_}, in.input.options())),
+        parts_(block_rows_ * stretches_),
+        row_gradients_(block_rows_) {
+    const auto options = in.input.options();
+    out.grad_input = at::empty({save ? rows_ : 0, hidden_}, options);
+    out.grad_weight = at::zeros({save ? vocabulary_ : 0, hidden_}, options);
+    out.grad_bias = at::zeros({save && in.bias.defined() ? vocabulary_ : 0}, options);
+    if (save)
+      weight_rows_ = pack({in.weight.const_data_ptr<T>(), hidden_, 1}, vocabulary_, hidden_);
+  }
+
+  void run() {
+    double sum = 0;
+    for (int64_t begin = 0; begin < rows_; begin += block_rows_) {
+      begin_ = begin;
+      count_ = std::min(block_rows_, rows_ - begin);
+      score();
+      for (int64_t row = 0; row < count_; ++row) sum += finish_row(row);
+      if (save_) differentiate();
+    }
+    out.loss = at::empty({}, in_.input.options());
+    *out.loss.data_ptr<T>() = static_cast<T>(sum / rows_);
+  }
+
+  Outputs out;
+
+ private:
+  static const GemmKernels<T>& gemm() { return kernels<T>().gemm; }
+  static const LinearCrossEntropyKernels<T>& loss() { return kernels<T>().linear_cross_entropy; }
+  static int64_t panels(int64_t columns) {
+    return (columns + gemm().panel_width - 1) / gemm().panel_width;
+  }
+  T* logits(int64_t row) const { return logits_.data_ptr<T>() + row * vocabulary_; }
+  const T* input(int64_t row) const {
+    return in_.input.const_data_ptr<T>() + (begin_ + row) * hidden_;
+  }
+  int64_t target(int64_t row) const { return in_.target.const_data_ptr<int64_t>()[begin_ + row]; }
+
+  static Tensor pack(const PackSource<T>& source, int64_t depth, int64_t columns) {
+    const int64_t width = gemm().panel_width;
+    const Tensor packed =
+        at::empty({panels(columns) * width * depth}, at::CPU(at::CppTypeToScalarType<T>::value));
+    parallel(panels(columns), 1 + 65536 / (depth * width + 1), [&](int64_t p) {
+      const PackSource<T> part{source.data + p * width * source.n_stride, source.k_stride,
+                               source.n_stride};
+      gemm().pack(part, depth, std::min(width, columns - p * width),
+                  packed.data_ptr<T>() + p * width * depth);
+    });
+    return packed;
+  }
+
+  // Logits, and each stretch's part of the loss while it is in the cache.
+  void score() {
+    const auto a = rows_of<const T>(input(0), count_, hidden_);
+    const auto c = rows_of<T>(logits(0), count_, vocabulary_);
+    const Gemm<T> product{hidden_,  vocabulary_,
+                          a.data(), weight_columns_.const_data_ptr<T>(),
+                          c.data(), in_.bias.defined() ? in_.bias.const_data_ptr<T>() : nullptr,
+                          false};
+    constexpr int64_t kTaskRows = 192;
+    const int64_t row_blocks = (count_ + kTaskRows - 1) / kTaskRows;
+    parallel(row_blocks * stretches_, 1, [&](int64_t task) {
+      const int64_t stretch = task / row_blocks, first = task % row_blocks * kTaskRows;
+      const int64_t last = std::min(count_, first + kTaskRows);
+      const int64_t begin = stretch * kLossLogits;
+      const int64_t n = std::min(kLossLogits, vocabulary_ - begin);
+      gemm().multiply(product, first, last, begin / gemm().panel_width, panels(begin + n));
+      for (int64_t row = first; row < last; ++row)
+        parts_[row * stretches_ + stretch] = loss().part(logits(row) + begin, n);
+    });
+  }
+
+  // The row's loss; leaves what its gradient needs.
+  double finish_row(int64_t row) {
+    const LossPart* const parts = &parts_[row * stretches_];
+    double max = parts[0].max, sum_exp = 0, sum = 0;
+    for (int64_t i = 0; i < stretches_; ++i) {
+      if (!(parts[i].max <= max)) max = parts[i].max;
+      sum += parts[i].sum;
+    }
+    for (int64_t i = 0; i < stretches_; ++i)
+      sum_exp += parts[i].sum_exp * std::exp(parts[i].max - max);
+    const double log_sum_exp = max + std::log(sum_exp), smoothing = in_.label_smoothing;
+    const bool is_finite = std::isfinite(log_sum_exp);
+    row_gradients_[row] = {static_cast<T>(log_sum_exp),
+                           is_finite ? T(1) / rows_ : std::numeric_limits<T>::quiet_NaN(),
+                           static_cast<T>(smoothing / vocabulary_), static_cast<T>(1 - smoothing)};
+    const double likely = (1 - smoothing) * logits(row)[target(row)];
+    const double mean = smoothing == 0 ? 0 : smoothing * sum / vocabulary_;
+    return log_sum_exp - likely - mean;
+  }
+
+  // Logits to their gradients, and these to the inputs'.
+  void differentiate() {
+    const auto x = rows_of<const T>(input(0), count_, hidden_);
+    const Tensor packed_input = pack({input(0), hidden_, 1}, count_, hidden_);
+    const auto columns = rows_of<const T>(logits(0), vocabulary_, 1);
+    const auto grad_weight =
+        rows_of<T>(out.grad_weight.template data_ptr<T>(), vocabulary_, hidden_);
+    const Gemm<T> weight_product{
+        count_,  hidden_, columns.data(), packed_input.const_data_ptr<T>(), grad_weight.data(),
+        nullptr, true,    vocabulary_};
+    parallel(stretches_, 1, [&](int64_t stretch) {
+      const int64_t begin = stretch * kLossLogits;
+      const int64_t n = std::min(kLossLogits, vocabulary_ - begin);
+      for (int64_t row = 0; row < count_; ++row)
+        loss().gradient(row_gradients_[row], target(row) - begin, logits(row) + begin, n);
+      if (in_.bias.defined())
+        loss().add_rows(logits(0) + begin, count_, vocabulary_,
+                        out.grad_bias.template data_ptr<T>() + begin, n);
+      gemm().multiply(weight_product, begin, begin + n, 0, panels(hidden_));
+    });
+    const auto rows = rows_of<const T>(logits(0), count_, vocabulary_);
+    const auto grad_input =
+        rows_of<T>(out.grad_input.template data_ptr<T>() + begin_ * hidden_, count_, hidden_);
+    parallel_multiply<T>(gemm(),
+                         {vocabulary_, hidden_, rows.data(), weight_rows_.const_data_ptr<T>(),
+                          grad_input.data(), nullptr, false},
+                         count_);
+  }
+
+  const Inputs& in_;
+  const bool save_;
+  const int64_t rows_, hidden_, vocabulary_, stretches_, block_rows_;
+  const Tensor weight_columns_, logits_;
+  Tensor weight_rows_;
+  std::vector<LossPart> parts_;                 // [rows of a block, stretches]
+  std::vector<LossGradient<T>> row_gradients_;  // [rows of a block]
+  int64_t begin_ = 0, count_ = 0;               // the block at hand
+};
+
+template <typename T>
+Outputs run(const Inputs& in, bool save) {
+  Loss<T> loss(in, save);
+  loss.run();
+  return loss.out;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(const Tensor& input,
+                                                                const Tensor& weight,
+                                                                const std::optional<Tensor>& bias,
+                                                                const Tensor& target,
+                                                                double label_smoothing, bool save) {
+  const Inputs in = check(input, weight, bias, target, label_smoothing);
+  const Outputs out =
+      input.scalar_type() == at::kFloat ? run<float>(in, save) : run<double>(in, save);
+  return {out.loss, out.grad_input, out.grad_weight, out.grad_bias};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(seq2seq_ext, CPU, m) { m.impl("linear_cross_entropy", &linear_cross_entropy); }
+
+}  // namespace seq2seq_ext

@@ -1,0 +1,121 @@
+"""The loss op: a linear layer's cross-entropy without its logits in memory."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq_ext import reference
+from seq2seq_ext.ops import autograd
+from seq2seq_ext.ops.backend import reference_active
+
+_OP = "seq2seq_ext::linear_cross_entropy"
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Mean cross-entropy of ``input W^T + bias``, as torch.nn.functional.linear_cross_entropy.
+
+    Rows go by a block at a time: no ``[N, V]`` tensor is made, in backward neither. Where
+    gradients are wanted they are made in the same pass, so that the logits are made once.
+
+    Args:
+        input: ``[N, H]``, float32 or float64.
+        linear_weight: ``[V, H]``, same dtype.
+        target: int64 ``[N]`` in [0, V).
+        linear_bias: ``[V]``, same dtype, or None.
+        label_smoothing: in [0, 1], as in torch.nn.functional.cross_entropy (Szegedy et al.
+            2016, "Rethinking the Inception Architecture for Computer Vision", section 7).
+
+    Returns:
+        A scalar; NaN for no rows, as the mean of nothing.
+
+    Raises:
+        ValueError, TypeError: a wrong argument, named in the message.
+
+    Example:
+        >>> import torch
+        >>> from seq2seq_ext import ops
+        >>> weight, target = torch.zeros(8, 3), torch.tensor([1, 5])
+        >>> ops.linear_cross_entropy(torch.randn(2, 3), weight, target)  # ln 8
+        tensor(2.0794)
+    """
+    if reference_active():
+        return reference.linear_cross_entropy(
+            input, linear_weight, target, linear_bias=linear_bias, label_smoothing=label_smoothing
+        )
+    parameters = (linear_weight,) if linear_bias is None else (linear_weight, linear_bias)
+    save = autograd.needs_grad(input, *parameters)
+    loss: Tensor = torch.ops.seq2seq_ext.linear_cross_entropy(
+        input, linear_weight, linear_bias, target, label_smoothing, save
+    )[0]
+    return loss
+
+
+def _fake(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    label_smoothing: float,
+    save: bool,
+) -> tuple[Tensor, ...]:
+    rows, hidden = input.shape
+    vocabulary = weight.size(0)
+    return (
+        input.new_empty(()),
+        input.new_empty(rows if save else 0, hidden),
+        weight.new_empty(vocabulary if save else 0, hidden),
+        weight.new_empty(vocabulary if save and bias is not None else 0),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    input, weight, bias, target, ctx.label_smoothing, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(input, weight, bias, target, *output[1:])
+
+
+def _backward(ctx: Any, grad_loss: Tensor | None, *second: Tensor | None) -> tuple[Any, ...]:
+    input, weight, bias, target, *gradients = ctx.saved_tensors
+    wanted = ctx.needs_input_grad[:3]
+    total: list[Tensor | None] = [None] * 3
+    if grad_loss is not None:
+        total = [g * grad_loss if w else None for w, g in zip(wanted, gradients, strict=True)]
+    if any(g is not None for g in second):
+        for i, more in enumerate(_second_order(ctx, (input, weight, bias), target, second)):
+            if more is not None:
+                total[i] = more if total[i] is None else total[i] + more
+    return *total, None, None, None
+
+
+def _second_order(
+    ctx: Any,
+    inputs: tuple[Tensor, Tensor, Tensor | None],
+    target: Tensor,
+    grads: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
+    """What the gradients among the outputs pass on to the inputs."""
+
+    def loss(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor]:
+        smoothing = ctx.label_smoothing
+        return (
+            reference.linear_cross_entropy(
+                input, weight, target, linear_bias=bias, label_smoothing=smoothing
+            ),
+        )
+
+    given = [t for t in inputs if t is not None]
+    one = given[0].new_ones(())
+    return autograd.double_backward(loss, given, (one,), grads[: len(given)])[: len(given)]
+
+
+torch.library.register_fake(_OP, _fake)
+torch.library.register_autograd(_OP, _backward, setup_context=_save)
+torch.library.register_autocast(_OP, "cpu", torch.float32)
