@@ -90,8 +90,8 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *second: Tensor | None) -> tup
         total = [g * grad_loss if w else None for w, g in zip(wanted, gradients, strict=True)]
     if any(g is not None for g in second):
         for i, more in enumerate(_second_order(ctx, (input, weight, bias), target, second)):
-            if more is not None:
-                total[i] = more if total[i] is None else total[i] + more
+            first = total[i]
+            total[i] = more if first is None else first if more is None else first + more
     return *total, None, None, None
 
 
