@@ -3,18 +3,14 @@
 // where a backward that makes the logits again takes four.
 #include "kernels/linear_cross_entropy.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "check.h"
-#include "kernels/isa.h"
-#include "parallel.h"
+#include "products.h"
 
 namespace seq2seq_ext {
 
@@ -71,13 +67,6 @@ Inputs check(const Tensor& input, const Tensor& weight, const std::optional<Tens
 }
 
 template <typename T>
-std::vector<T*> rows_of(T* data, int64_t count, int64_t stride) {
-  std::vector<T*> rows(count);
-  for (int64_t i = 0; i < count; ++i) rows[i] = data + i * stride;
-  return rows;
-}
-
-template <typename T>
 class Loss {
  public:
   Loss(const Inputs& in, bool save)
@@ -117,7 +106,7 @@ class Loss {
   Outputs out;
 
  private:
-  static const GemmKernels<T>& gemm() { return kernels<T>().gemm; }
+  static const GemmKernels<T>& gemm() { return kernels<T>().gemm[WeightType::kFloat32]; }
   static const LinearCrossEntropyKernels<T>& loss() { return kernels<T>().linear_cross_entropy; }
   static int64_t panels(int64_t columns) {
     return (columns + gemm().panel_width - 1) / gemm().panel_width;
@@ -129,24 +118,15 @@ class Loss {
   int64_t target(int64_t row) const { return in_.target.const_data_ptr<int64_t>()[begin_ + row]; }
 
   static Tensor pack(const PackSource<T>& source, int64_t depth, int64_t columns) {
-    const int64_t width = gemm().panel_width;
-    const Tensor packed =
-        at::empty({panels(columns) * width * depth}, at::CPU(at::CppTypeToScalarType<T>::value));
-    parallel(panels(columns), 1 + 65536 / (depth * width + 1), [&](int64_t p) {
-      const PackSource<T> part{source.data + p * width * source.n_stride, source.k_stride,
-                               source.n_stride};
-      gemm().pack(part, depth, std::min(width, columns - p * width),
-                  packed.data_ptr<T>() + p * width * depth);
-    });
-    return packed;
+    return pack_panels(gemm(), source, depth, columns);
   }
 
   // Logits, and each stretch's part of the loss while it is in the cache.
   void score() {
-    const auto a = rows_of<const T>(input(0), count_, hidden_);
-    const auto c = rows_of<T>(logits(0), count_, vocabulary_);
+    const auto a = a_rows<T>(input(0), count_, hidden_);
+    const auto c = matrix_rows<T>(logits(0), count_, vocabulary_);
     const Gemm<T> product{hidden_,  vocabulary_,
-                          a.data(), weight_columns_.const_data_ptr<T>(),
+                          a.data(), weight_columns_.const_data_ptr(),
                           c.data(), in_.bias.defined() ? in_.bias.const_data_ptr<T>() : nullptr,
                           false};
     constexpr int64_t kTaskRows = 192;
@@ -184,13 +164,13 @@ class Loss {
 
   // Logits to their gradients, and these to the inputs'.
   void differentiate() {
-    const auto x = rows_of<const T>(input(0), count_, hidden_);
+    const auto x = a_rows<T>(input(0), count_, hidden_);
     const Tensor packed_input = pack({input(0), hidden_, 1}, count_, hidden_);
-    const auto columns = rows_of<const T>(logits(0), vocabulary_, 1);
+    const auto columns = a_rows<T>(logits(0), vocabulary_, 1);
     const auto grad_weight =
-        rows_of<T>(out.grad_weight.template data_ptr<T>(), vocabulary_, hidden_);
+        matrix_rows<T>(out.grad_weight.template data_ptr<T>(), vocabulary_, hidden_);
     const Gemm<T> weight_product{
-        count_,  hidden_, columns.data(), packed_input.const_data_ptr<T>(), grad_weight.data(),
+        count_,  hidden_, columns.data(), packed_input.const_data_ptr(), grad_weight.data(),
         nullptr, true,    vocabulary_};
     parallel(stretches_, 1, [&](int64_t stretch) {
       const int64_t begin = stretch * kLossLogits;
@@ -202,11 +182,11 @@ class Loss {
                         out.grad_bias.template data_ptr<T>() + begin, n);
       gemm().multiply(weight_product, begin, begin + n, 0, panels(hidden_));
     });
-    const auto rows = rows_of<const T>(logits(0), count_, vocabulary_);
+    const auto rows = a_rows<T>(logits(0), count_, vocabulary_);
     const auto grad_input =
-        rows_of<T>(out.grad_input.template data_ptr<T>() + begin_ * hidden_, count_, hidden_);
+        matrix_rows<T>(out.grad_input.template data_ptr<T>() + begin_ * hidden_, count_, hidden_);
     parallel_multiply<T>(gemm(),
-                         {vocabulary_, hidden_, rows.data(), weight_rows_.const_data_ptr<T>(),
+                         {vocabulary_, hidden_, rows.data(), weight_rows_.const_data_ptr(),
                           grad_input.data(), nullptr, false},
                          count_);
   }

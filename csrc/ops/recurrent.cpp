@@ -8,7 +8,7 @@
 
 #include "check.h"
 #include "packed.h"
-#include "parallel.h"
+#include "products.h"
 #include "recurrent_inputs.h"
 
 namespace seq2seq_ext {
@@ -169,44 +169,16 @@ std::vector<T*> row_pointers(const Ragged& ragged, bool reverse, const Row& row)
   return pointers;
 }
 
-template <typename T>
-std::vector<T*> matrix_rows(T* data, int64_t rows, int64_t stride) {
-  std::vector<T*> pointers(rows);
-  for (int64_t i = 0; i < rows; ++i) pointers[i] = data + i * stride;
-  return pointers;
-}
-
-template <typename T>
-std::vector<const void*> a_rows(const T* data, int64_t rows, int64_t stride) {
-  std::vector<const void*> pointers(rows);
-  for (int64_t i = 0; i < rows; ++i) pointers[i] = data + i * stride;
-  return pointers;
-}
-
 // grad [N, M], rows[N] -> [features]: out [M, features] = grad^T rows.
 template <typename T>
 void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, at::Tensor out) {
   const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
   const int64_t depth = grad.size(0), columns = out.size(1);
-  const int64_t width = gemm.panel_width, panels = (columns + width - 1) / width;
-  at::Tensor packed = at::empty({panels * width * depth}, grad.options());
-  const auto pack = [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      std::vector<const T*> part(rows);
-      for (const T*& row : part) row += p * width;
-      const PackSource<T> source{nullptr, 0, 1, part.data()};
-      gemm.pack(source, depth, std::min(width, columns - p * width),
-                packed.data_ptr<T>() + p * width * depth);
-    }
-  };
-  if (max_threads() == 1)
-    pack(0, panels);
-  else
-    at::parallel_for(0, panels, 1, pack);
+  const at::Tensor packed = pack_panels<T>(gemm, {nullptr, 0, 1, rows.data()}, depth, columns);
   const auto a = a_rows(grad.const_data_ptr<T>(), out.size(0), 1);
   const auto c = matrix_rows<T>(out.data_ptr<T>(), out.size(0), columns);
   parallel_multiply<T>(
-      gemm, {depth, columns, a.data(), packed.data_ptr<T>(), c.data(), nullptr, false, out.size(0)},
+      gemm, {depth, columns, a.data(), packed.data_ptr(), c.data(), nullptr, false, out.size(0)},
       out.size(0));
 }
 
@@ -216,12 +188,11 @@ void input_gradient(const at::Tensor& grad, const at::Tensor& weight, const std:
                     bool accumulate) {
   const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
   const int64_t depth = weight.size(0), columns = weight.size(1);
-  const int64_t panels = (columns + gemm.panel_width - 1) / gemm.panel_width;
-  at::Tensor packed = at::empty({panels * gemm.panel_width * depth}, grad.options());
-  gemm.pack({weight.const_data_ptr<T>(), columns, 1}, depth, columns, packed.data_ptr<T>());
+  const at::Tensor packed =
+      pack_panels<T>(gemm, {weight.const_data_ptr<T>(), columns, 1}, depth, columns);
   const auto a = a_rows(grad.const_data_ptr<T>(), grad.size(0), depth);
   parallel_multiply<T>(
-      gemm, {depth, columns, a.data(), packed.data_ptr<T>(), rows.data(), nullptr, accumulate},
+      gemm, {depth, columns, a.data(), packed.data_ptr(), rows.data(), nullptr, accumulate},
       grad.size(0));
 }
 
