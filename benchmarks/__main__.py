@@ -7,7 +7,7 @@ from pathlib import Path
 
 import seq2seq_ext
 
-NAMES = ("lstm", "gru", "attention", "beam_search")
+NAMES = ("lstm", "gru", "attention", "topk")
 
 
 def main() -> None:

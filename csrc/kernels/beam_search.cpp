@@ -11,56 +11,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-template <typename T>
-double log_sum_exp(const RowPart<T>* parts, int64_t part_count) {
-  double max = -kInfinity;
-  for (int64_t p = 0; p < part_count; ++p) {
-    if (std::isnan(parts[p].max)) return parts[p].max;
-    max = std::max(max, parts[p].max);
-  }
-  if (!std::isfinite(max)) return max;
-  double sum = 0;
-  for (int64_t p = 0; p < part_count; ++p)
-    if (parts[p].max > -kInfinity) sum += parts[p].sum * std::exp(parts[p].max - max);
-  return max + std::log(sum);
-}
-
-// Parts are in token order, so the first of equals has the lowest token.
-template <typename T>
-RowPart<T>* best_head(RowPart<T>* parts, int64_t part_count) {
-  RowPart<T>* best = nullptr;
-  for (RowPart<T>* part = parts; part < parts + part_count; ++part)
-    if (part->taken < part->count &&
-        (!best || part->logits[part->taken] > best->logits[best->taken]))
-      best = part;
-  return best;
-}
-
-}  // namespace
-
-template <typename T>
-void merge_parts(const T* logits, RowPart<T>* parts, int64_t part_count, int64_t k, T* log_probs,
-                 int64_t* tokens) {
-  const double lse = log_sum_exp(parts, part_count);
-  const bool offers = std::isfinite(lse);
-  int64_t kept = 0;
-  for (RowPart<T>* part; offers && kept < k && (part = best_head(parts, part_count)); ++kept) {
-    const double log_prob = static_cast<double>(part->logits[part->taken]) - lse;
-    log_probs[kept] = static_cast<T>(std::min(0.0, log_prob));
-    tokens[kept] = part->tokens[part->taken++];
-  }
-  for (int64_t token = 0; kept < k; ++token) {
-    if (offers && logits[token] > -kInfinity) continue;
-    log_probs[kept] = static_cast<T>(-kInfinity);
-    tokens[kept++] = token;
-  }
-}
-
-template void merge_parts(const float*, RowPart<float>*, int64_t, int64_t, float*, int64_t*);
-template void merge_parts(const double*, RowPart<double>*, int64_t, int64_t, double*, int64_t*);
-
-namespace {
-
 double normaliser(const BeamSearchOptions& options, int64_t length) {
   if (length == 0) return 1;
   switch (options.length_penalty) {

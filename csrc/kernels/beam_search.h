@@ -1,13 +1,10 @@
-// Beam search, in four parts that know only the one before:
-//   scan + merge  a row of logits -> its best tokens with their log-probs
+// Beam search over the candidates of each row (topk.h), in three parts that know only the one
+// before:
 //   Sentence      the rows of one sentence -> the survivors of a step
 //   pool          hypotheses that have ended
 //   back-pointers survivors' and hypotheses' tokens, read backwards at the end
 //
 // Semantics (the Python reference is the same, line for line):
-// - log_prob = min(0, logit - logsumexp(row)), rounded to the type of the logits, so that sums
-//   of float32 log-probs are exact in float64 and ties stay ties. A row whose logsumexp is not
-//   finite (a NaN, a +inf, or nothing but -inf) offers no candidates; -inf is never chosen.
 // - Candidates are ordered by (sum desc, parent asc, logit desc, token asc): a total order.
 //   They are walked until beam_size of them that do not end are met; those survive. Every one
 //   met before that ends with EOS goes to the pool, unless it is shorter than min_length.
@@ -26,33 +23,6 @@
 #include <vector>
 
 namespace seq2seq_ext {
-
-// What a scan keeps of one stretch of a row.
-template <typename T>
-struct RowPart {
-  double max;         // NaN if the stretch holds one
-  double sum;         // of e^(logit - max); meaningless unless max is finite
-  int64_t count;      // tokens kept: the best, without those of -inf
-  T* logits;          // [count] (logit desc, token asc)
-  int64_t* tokens;    // [count]
-  int64_t taken = 0;  // merge's cursor
-};
-
-// A part's size: fixed, so that a row's bits never depend on who scans what, and small, so that
-// the second reading of a part finds it in the cache.
-constexpr int64_t kScanLogits = 8192;
-
-template <typename T>
-struct BeamSearchKernels {
-  // Reads logits[begin, end) and leaves the best k (at most) in part, whose arrays hold k.
-  void (*scan)(const T* logits, int64_t begin, int64_t end, int64_t k, RowPart<T>* part);
-};
-
-// The best k tokens of a row from its scanned parts, in order; [k] log_probs and tokens. Where
-// the row has fewer candidates, the rest is -inf with the lowest tokens that are no candidates.
-template <typename T>
-void merge_parts(const T* logits, RowPart<T>* parts, int64_t part_count, int64_t k, T* log_probs,
-                 int64_t* tokens);
 
 enum class LengthPenalty { kNone, kPower, kGnmt };
 

@@ -5,10 +5,10 @@
 #include <string>
 
 #include "attention.h"
-#include "beam_search.h"
 #include "gemm.h"
 #include "linear_cross_entropy.h"
 #include "recurrent.h"
+#include "topk.h"
 
 namespace seq2seq_ext {
 
@@ -22,7 +22,7 @@ struct Kernels {
   ByWeightType<T, RecurrentKernels<T>> rnn_tanh;
   ByWeightType<T, RecurrentKernels<T>> rnn_relu;
   AttentionKernels<T> attention;
-  BeamSearchKernels<T> beam_search;
+  TopkKernels<T> topk;
   LinearCrossEntropyKernels<T> linear_cross_entropy;
 };
 

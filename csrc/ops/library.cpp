@@ -122,6 +122,9 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "-> (Tensor query, Tensor keys, Tensor memory)");
 
   m.def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
+  m.def(
+      "linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
+      "-> (Tensor log_probs, Tensor indices)");
 }
 
 }  // namespace seq2seq_ext

@@ -1,3 +1,5 @@
+#include "linear.h"
+
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
@@ -82,7 +84,15 @@ Tensor linear_pack(const Tensor& weight, std::optional<at::ScalarType> asked) {
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const std::optional<Tensor>& given) {
-  const char* op = "linear";
+  const Tensor packed = check_linear("linear", input, weight, bias, given);
+  return weight.scalar_type() == at::kFloat ? multiply<float>(input, weight, bias, packed)
+                                            : multiply<double>(input, weight, bias, packed);
+}
+
+}  // namespace
+
+Tensor check_linear(const char* op, const Tensor& input, const Tensor& weight,
+                    const std::optional<Tensor>& bias, const std::optional<Tensor>& given) {
   check_weight(op, weight);
   check_like(op, "input", input, weight, "weight");
   TORCH_CHECK_VALUE(input.dim() > 0 && input.size(-1) == weight.size(1), op,
@@ -91,17 +101,12 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
     check_like(op, "bias", *bias, weight, "weight");
     check_shape(op, "bias", *bias, {weight.size(0)});
   }
-  if (given) {
-    check_packed(op, *given, input);
-    check_shape(op, "packed", *given,
-                packed_shape(weight.size(0), weight.size(1), given->scalar_type()));
-  }
-  const Tensor packed = given ? given->contiguous() : linear_pack(weight, std::nullopt);
-  return weight.scalar_type() == at::kFloat ? multiply<float>(input, weight, bias, packed)
-                                            : multiply<double>(input, weight, bias, packed);
+  if (!given) return linear_pack(weight, std::nullopt);
+  check_packed(op, *given, input);
+  check_shape(op, "packed", *given,
+              packed_shape(weight.size(0), weight.size(1), given->scalar_type()));
+  return given->contiguous();
 }
-
-}  // namespace
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CatchAll, m) { m.impl("linear_packed_shape", &packed_shape); }
 

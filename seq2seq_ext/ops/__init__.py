@@ -3,7 +3,6 @@
 from seq2seq_ext.ops.attention import additive_attention as additive_attention
 from seq2seq_ext.ops.attention import dot_attention as dot_attention
 from seq2seq_ext.ops.backend import backend as backend
-from seq2seq_ext.ops.beam_search import log_softmax_topk as log_softmax_topk
 from seq2seq_ext.ops.gru import gru as gru
 from seq2seq_ext.ops.gru import gru_pack as gru_pack
 from seq2seq_ext.ops.linear import linear as linear
@@ -13,3 +12,5 @@ from seq2seq_ext.ops.lstm import lstm as lstm
 from seq2seq_ext.ops.lstm import lstm_pack as lstm_pack
 from seq2seq_ext.ops.rnn import rnn as rnn
 from seq2seq_ext.ops.rnn import rnn_pack as rnn_pack
+from seq2seq_ext.ops.topk import linear_log_softmax_topk as linear_log_softmax_topk
+from seq2seq_ext.ops.topk import log_softmax_topk as log_softmax_topk

@@ -7,9 +7,10 @@ kernel of the same name.
 from seq2seq_ext.reference.attention import additive_attention as additive_attention
 from seq2seq_ext.reference.attention import dot_attention as dot_attention
 from seq2seq_ext.reference.beam_search import beam_search as beam_search
-from seq2seq_ext.reference.beam_search import log_softmax_topk as log_softmax_topk
 from seq2seq_ext.reference.gru import gru as gru
 from seq2seq_ext.reference.linear import linear as linear
 from seq2seq_ext.reference.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from seq2seq_ext.reference.lstm import lstm as lstm
 from seq2seq_ext.reference.rnn import rnn as rnn
+from seq2seq_ext.reference.topk import linear_log_softmax_topk as linear_log_softmax_topk
+from seq2seq_ext.reference.topk import log_softmax_topk as log_softmax_topk

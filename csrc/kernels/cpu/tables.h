@@ -18,7 +18,7 @@ ByWeightType<T, RecurrentKernels<T>> rnn_relu_kernels();
 template <typename T>
 AttentionKernels<T> attention_kernels();
 template <typename T>
-BeamSearchKernels<T> beam_search_kernels();
+TopkKernels<T> topk_kernels();
 template <typename T>
 LinearCrossEntropyKernels<T> linear_cross_entropy_kernels();
 

@@ -1,4 +1,4 @@
-"""The row kernel under the searches, through its op."""
+"""The row kernel under the searches, through its ops."""
 
 import math
 
@@ -8,17 +8,6 @@ import torch
 from seq2seq_ext import ops, reference
 
 INF = float("inf")
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def isa(request):
-    before = torch.ops.seq2seq_ext.isa()
-    try:
-        torch.ops.seq2seq_ext.set_isa(request.param)
-    except ValueError:
-        pytest.skip(f"this CPU has no {request.param}")
-    yield request.param
-    torch.ops.seq2seq_ext.set_isa(before)
 
 
 def check(logits, k):
@@ -34,7 +23,7 @@ def check(logits, k):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("vocab", [1, 2, 5, 17, 63, 64, 65, 1000, 8191, 8192, 8193, 20001])
+@pytest.mark.parametrize("vocab", [1, 2, 5, 17, 63, 64, 65, 511, 512, 513, 1000, 8192, 20001])
 def test_equals_log_softmax_and_topk(isa, vocab, dtype):
     torch.manual_seed(vocab)
     for rows, k in [(1, 1), (3, 6), (7, 65), (2, vocab)]:
@@ -86,7 +75,7 @@ def test_hard_rows(isa, row, k):
         assert torch.equal(ops.log_softmax_topk(same, k)[1], reference.log_softmax_topk(same, k)[1])
 
 
-@pytest.mark.parametrize("place", [0, 5, 63, 8191, 8192, 16_999])
+@pytest.mark.parametrize("place", [0, 5, 511, 512, 8192, 16_999])
 @pytest.mark.parametrize("poison", [math.nan, INF])
 def test_a_row_without_probabilities_offers_nothing(isa, poison, place):
     logits = torch.randn(3, 17_000)
@@ -151,11 +140,41 @@ def test_strides():
     assert ops.log_softmax_topk(torch.randn(0, 5), 2)[0].shape == (0, 2)
 
 
+@pytest.mark.parametrize("vocab", [1, 42, 512, 513, 3001])
+@pytest.mark.parametrize("rows", [0, 1, 5, 37])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_has_the_bits_of_linear_and_log_softmax_topk(isa, threads, rows, vocab, bias):
+    x, w = torch.randn(rows, 33), torch.randn(vocab, 33)
+    b = torch.randn(vocab) if bias else None
+    for dtype in (torch.float32, torch.float64):
+        x, w, b = x.to(dtype), w.to(dtype), None if b is None else b.to(dtype)
+        k = min(vocab, 7)
+        expected = ops.log_softmax_topk(ops.linear(x, w, b), k)
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            for packed in (None, ops.linear_pack(w)):
+                found = ops.linear_log_softmax_topk(x, w, b, k, packed=packed)
+                assert all(map(torch.equal, found, expected))
+        if rows > 1:
+            alone = ops.linear_log_softmax_topk(x[1:2], w, b, k)
+            assert all(torch.equal(a[0], e[1]) for a, e in zip(alone, expected, strict=True))
+
+
+def test_linear_with_a_row_without_probabilities(isa):
+    x, w = torch.randn(3, 5), torch.randn(700, 5)
+    x[1, 2] = math.nan
+    log_probs, indices = ops.linear_log_softmax_topk(x, w, None, 3)
+    assert (log_probs[1] == -INF).all() and indices[1].tolist() == [0, 1, 2]
+    assert log_probs[::2].isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck(dtype):
     torch.library.opcheck(
         torch.ops.seq2seq_ext.log_softmax_topk.default, (torch.randn(3, 11, dtype=dtype), 4)
     )
+    x, w, b = (torch.randn(shape, dtype=dtype) for shape in ((3, 4), (11, 4), (11,)))
+    torch.library.opcheck(torch.ops.seq2seq_ext.linear_log_softmax_topk.default, (x, w, b, None, 4))
 
 
 def test_reference_backend_and_autocast():
@@ -169,9 +188,13 @@ def test_reference_backend_and_autocast():
 
 
 def test_backward_says_that_there_is_none():
-    log_probs, _ = ops.log_softmax_topk(torch.randn(2, 5, requires_grad=True), 2)
-    with pytest.raises(RuntimeError, match=r"log_softmax_topk: logits: .*gradient"):
-        log_probs.sum().backward()
+    x = torch.randn(2, 5, requires_grad=True)
+    for log_probs, _ in (
+        ops.log_softmax_topk(x, 2),
+        ops.linear_log_softmax_topk(x, torch.randn(4, 5), None, 2),
+    ):
+        with pytest.raises(RuntimeError, match=r"log_softmax_topk: .*gradient"):
+            log_probs.sum().backward()
 
 
 BAD = {
@@ -189,3 +212,19 @@ def test_bad_input(case):
     logits, k, error, message = BAD[case]
     with pytest.raises(error, match=f"log_softmax_topk: {message}"):
         ops.log_softmax_topk(logits, k)
+
+
+BAD_LINEAR = {
+    "one dimension": ((torch.ones(3), torch.ones(4, 3), None, 1), ValueError, "input: expected 2"),
+    "features": ((torch.ones(2, 5), torch.ones(4, 3), None, 1), ValueError, "input"),
+    "bias": ((torch.ones(2, 3), torch.ones(4, 3), torch.ones(3), 1), ValueError, "bias"),
+    "empty vocabulary": ((torch.ones(2, 3), torch.ones(0, 3), None, 1), ValueError, "weight"),
+    "k": ((torch.ones(2, 3), torch.ones(4, 3), None, 5), ValueError, "k: expected 1 to V = 4"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINEAR)
+def test_bad_linear_input(case):
+    arguments, error, message = BAD_LINEAR[case]
+    with pytest.raises(error, match=f"linear_log_softmax_topk: {message}"):
+        ops.linear_log_softmax_topk(*arguments)
