@@ -7,6 +7,7 @@ from seq2seq_ext.decoding import BeamSearchResult as BeamSearchResult
 from seq2seq_ext.decoding import beam_search as beam_search
 from seq2seq_ext.decoding import greedy_search as greedy_search
 from seq2seq_ext.info import info as info
+from seq2seq_ext.models import Decoder as Decoder
 from seq2seq_ext.models import Seq2Seq as Seq2Seq
 from seq2seq_ext.models import Seq2SeqConfig as Seq2SeqConfig
 from seq2seq_ext.nn import GRU as GRU

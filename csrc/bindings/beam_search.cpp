@@ -1,5 +1,5 @@
 // BeamSearch for Python. Everything that could hurt the engine is checked here.
-#include "kernels/beam_search.h"
+#include "beam_search.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -54,6 +54,7 @@ class BoundBeamSearch {
   BoundBeamSearch(int64_t batch_size, const BeamSearchOptions& options)
       : search_(batch_size, options) {}
 
+  SearchHandle handle() { return {&search_, &mutex_}; }
   int64_t rows() const { return search_.rows(); }
   int64_t width() const { return search_.width(); }
 
@@ -158,6 +159,10 @@ std::unique_ptr<BoundBeamSearch> make(int64_t batch_size, int64_t beam_size, int
 }
 
 }  // namespace
+
+SearchHandle search_of(const py::handle& object) {
+  return py::cast<BoundBeamSearch&>(object).handle();
+}
 
 void bind_beam_search(py::module_& m) {
   py::class_<BoundBeamSearch>(m, "BeamSearch")

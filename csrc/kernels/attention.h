@@ -36,9 +36,9 @@ struct AttentionInputs {
 template <typename T>
 struct AttentionForward {
   AttentionInputs<T> in;
-  T* context;    // [T, M]
-  T* weights;    // [T, S]
-  T* workspace;  // forward_workspace() values
+  Rows<T> context;  // [T, M]
+  T* weights;       // [T, S]
+  T* workspace;     // forward_workspace() values
 };
 
 // Backward has stages, each of which may be cut: grad_scores by queries, then grad_memory and

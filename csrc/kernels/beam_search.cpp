@@ -62,6 +62,7 @@ class Sentence {
   explicit Sentence(const BeamSearchOptions& options) : options_(options), live_{{kRoot, 0}} {}
 
   bool done() const { return live_.empty(); }
+  int64_t live() const { return live_.size(); }
 
   // Candidates of this sentence's rows; tokens and parents of its rows, parents as beams.
   void advance(const Candidates& candidates, int64_t* tokens, int64_t* parents) {
@@ -181,6 +182,12 @@ void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t*
 bool BeamSearch::done() const {
   return std::all_of(sentences_.begin(), sentences_.end(),
                      [](const Sentence& sentence) { return sentence.done(); });
+}
+
+bool BeamSearch::done(int64_t sentence) const { return sentences_[sentence].done(); }
+
+bool BeamSearch::is_live(int64_t row) const {
+  return row % options_.beam_size < sentences_[row / options_.beam_size].live();
 }
 
 int64_t BeamSearch::rows() const { return batch_size() * options_.beam_size; }

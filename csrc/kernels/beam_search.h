@@ -61,6 +61,12 @@ class BeamSearch {
   void advance(const Candidates& candidates, int64_t* tokens, int64_t* parents);
 
   bool done() const;
+  bool done(int64_t sentence) const;
+
+  // Whether the next step reads the row.
+  bool is_live(int64_t row) const;
+
+  int64_t first_row(int64_t sentence) const { return sentence * options_.beam_size; }
   int64_t rows() const;
   int64_t batch_size() const;
   const BeamSearchOptions& options() const { return options_; }

@@ -7,6 +7,7 @@
 #include "attention.h"
 #include "gemm.h"
 #include "linear_cross_entropy.h"
+#include "pointwise.h"
 #include "recurrent.h"
 #include "topk.h"
 
@@ -24,6 +25,20 @@ struct Kernels {
   AttentionKernels<T> attention;
   TopkKernels<T> topk;
   LinearCrossEntropyKernels<T> linear_cross_entropy;
+  PointwiseKernels<T> pointwise;
+
+  const RecurrentKernels<T>& cell(CellKind cell, WeightType type) const {
+    switch (cell) {
+      case CellKind::kLstm:
+        return lstm[type];
+      case CellKind::kGru:
+        return gru[type];
+      case CellKind::kRnnTanh:
+        return rnn_tanh[type];
+      default:
+        return rnn_relu[type];
+    }
+  }
 };
 
 // The table in force. T is float or double.

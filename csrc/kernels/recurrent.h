@@ -14,6 +14,8 @@
 
 namespace seq2seq_ext {
 
+enum class CellKind { kLstm, kGru, kRnnTanh, kRnnRelu };
+
 // The rows of a batch in order of falling length. Borrowed arrays, read only.
 struct RaggedBatch {
   int64_t batch;           // B

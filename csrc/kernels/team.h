@@ -11,6 +11,7 @@ class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
   void wait();
+  int size() const { return size_; }
 
  private:
   const int size_;

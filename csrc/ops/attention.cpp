@@ -124,8 +124,10 @@ std::tuple<Tensor, Tensor> forward(const Batch& batch) {
                    scores.forward_workspace(s),
                    [&](int64_t b, int64_t begin, int64_t end, T* workspace) {
                      const int64_t row = b * s.queries + begin;
-                     scores.forward({batch.sentence<T>(b, begin, end), c + row * s.memory,
-                                     w + row * s.source, workspace});
+                     scores.forward({batch.sentence<T>(b, begin, end),
+                                     {c + row * s.memory, s.memory},
+                                     w + row * s.source,
+                                     workspace});
                    });
   return {context, weights};
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/isa.h"
+#include "parallel.h"
 #include "recurrent.h"
 
 namespace seq2seq_ext {
@@ -64,6 +65,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("available_isas() -> str[]", &available_isas);
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
+  m.def("max_threads() -> int", [] { return static_cast<int64_t>(max_threads()); });
   m.def("fingerprint(Tensor[] tensors) -> int", &fingerprint);
   m.def("built_for_torch() -> str", &built_for_torch);
 

@@ -3,36 +3,18 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <omp.h>
 
 #include <cstdint>
 #include <memory>
 
 #include "kernels/gemm.h"
-#include "kernels/team.h"
+#include "kernels/run_team.h"
 
 namespace seq2seq_ext {
 
 // Threads an op may use now: torch's setting; 1 inside a parallel region, and 1 in a
 // process forked after OpenMP started, where its pool is gone and a region would hang.
 int max_threads();
-
-// Runs body(member) on threads that stay together. prepare(n) is called once before,
-// with the number of threads that really came (at most size).
-template <class Prepare, class Body>
-void run_team(int size, const Prepare& prepare, const Body& body) {
-  if (size <= 1) {
-    prepare(1);
-    body(0);
-    return;
-  }
-#pragma omp parallel num_threads(size)
-  {
-#pragma omp single
-    prepare(omp_get_num_threads());
-    body(omp_get_thread_num());
-  }
-}
 
 // body(i) for every i < count, over all threads; grain: the fewest a thread is worth.
 template <class Body>

@@ -17,16 +17,7 @@ namespace {
 
 template <typename T>
 const RecurrentKernels<T>& cell_kernels(CellKind cell, WeightType type = WeightType::kFloat32) {
-  switch (cell) {
-    case CellKind::kLstm:
-      return kernels<T>().lstm[type];
-    case CellKind::kGru:
-      return kernels<T>().gru[type];
-    case CellKind::kRnnTanh:
-      return kernels<T>().rnn_tanh[type];
-    default:
-      return kernels<T>().rnn_relu[type];
-  }
+  return kernels<T>().cell(cell, type);
 }
 
 // Threads for one direction: each needs enough work a step to pay for the barrier.

@@ -10,8 +10,6 @@
 
 namespace seq2seq_ext {
 
-enum class CellKind { kLstm, kGru, kRnnTanh, kRnnRelu };
-
 // Dims as in kernels/recurrent.h; D directions. weights: for each direction weight_ih,
 // weight_hh, then bias_ih, bias_hh if has_biases, then weight_hr if P is projected.
 struct LayerInputs {

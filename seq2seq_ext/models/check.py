@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.models.config import Seq2SeqConfig
+
 
 def instance(where: str, name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
@@ -35,6 +38,27 @@ def features(where: str, name: str, value: Tensor, size: int, dtype: torch.dtype
         raise ValueError(
             f"{where}: {name}: expected [B, S, {size}] features, got shape {list(value.shape)}"
         )
+
+
+def source(
+    where: str, config: Seq2SeqConfig, dtype: torch.dtype, src: Tensor, src_lengths: Tensor
+) -> None:
+    """A batch of sources of a model with parameters of ``dtype``."""
+    if config.source_vocabulary_size is not None:
+        ids(where, "src", src, "[B, S]", config.source_vocabulary_size)
+    elif config.source_feature_size is not None:
+        features(where, "src", src, config.source_feature_size, dtype)
+    rows(where, "src", src)
+    lengths(where, "src_lengths", src_lengths, src.size(0), 0, src.size(1))
+
+
+def output_ids(where: str, options: BeamSearchOptions, vocabulary_size: int) -> None:
+    for name in ("bos_id", "eos_id"):
+        if getattr(options, name) >= vocabulary_size:
+            raise ValueError(
+                f"{where}: options: expected {name} below the target vocabulary's "
+                f"{vocabulary_size}, got {getattr(options, name)}"
+            )
 
 
 def lengths(where: str, name: str, value: Tensor, rows: int, low: int, high: int) -> None:

@@ -141,13 +141,13 @@ class Decoder(torch.nn.Module):
             vectors = ops.linear(
                 vectors, self.projection.weight, packed=packed and packed.projection
             )
-        return ops.linear(vectors, *self._output_layer(), packed=packed and packed.output)
+        return ops.linear(vectors, *self.output_layer(), packed=packed and packed.output)
 
     def loss(self, vectors: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Mean cross-entropy of attentional vectors ``[N, H]`` for tokens ``[N]``."""
         if self.projection is not None:
             vectors = ops.linear(vectors, self.projection.weight)
-        weight, bias = self._output_layer()
+        weight, bias = self.output_layer()
         return ops.linear_cross_entropy(
             vectors, weight, target, linear_bias=bias, label_smoothing=label_smoothing
         )
@@ -159,7 +159,7 @@ class Decoder(torch.nn.Module):
             tuple(pack_layer(self.config.cell, w) for w in self.layers.all_weights),
             ops.linear_pack(self.combine.weight),
             None if projection is None else ops.linear_pack(projection.weight),
-            ops.linear_pack(self._output_layer()[0]),
+            ops.linear_pack(self.output_layer()[0]),
         )
 
     def _advance(
@@ -194,7 +194,7 @@ class Decoder(torch.nn.Module):
         product = ops.linear(top, self.combine.weight, packed=packed and packed.combine)
         return torch.tanh(product), weights
 
-    def _output_layer(self) -> tuple[Tensor, Tensor]:
+    def output_layer(self) -> tuple[Tensor, Tensor]:
         if self.output is None:
             return self.embedding.weight, self.output_bias
         return self.output.weight, self.output.bias

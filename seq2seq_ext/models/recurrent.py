@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from seq2seq_ext import nn, ops
@@ -36,7 +37,21 @@ def step_layer(
     return output.squeeze(0), tuple(s.squeeze(0) for s in after)
 
 
-def pack_layer(cell: str, weights: list[Tensor]) -> Tensor:
-    """What ``step_layer`` takes as ``packed``."""
-    packed: Tensor = _PACKS[cell](weights)
+def run_layer(
+    cell: str,
+    input: Tensor,
+    zeros: Tensor,
+    weights: list[Tensor],
+    lengths: Tensor,
+    packed: Tensor,
+) -> tuple[Tensor, ...]:
+    """A whole layer ``[T, B, I]`` from zero states: output, then the final states."""
+    states = [zeros] * (2 if cell == "lstm" else 1)
+    result: tuple[Tensor, ...] = _OPS[cell](input, *states, weights, lengths=lengths, packed=packed)
+    return result
+
+
+def pack_layer(cell: str, weights: list[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """What the two above take as ``packed``, stored in ``dtype`` (None: as the weights are)."""
+    packed: Tensor = _PACKS[cell](weights, dtype=dtype)
     return packed

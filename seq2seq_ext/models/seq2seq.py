@@ -10,6 +10,9 @@ from seq2seq_ext.models.config import Seq2SeqConfig
 from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, generate
+from seq2seq_ext.models.native_decoder import Decoder as NativeDecoder
+from seq2seq_ext.nn.packed_cache import PackedCache
+from seq2seq_ext.ops.backend import reference_active
 
 
 class Seq2Seq(torch.nn.Module):
@@ -165,7 +168,9 @@ class Seq2Seq(torch.nn.Module):
     ) -> GenerationResult:
         """The best targets that beam search finds, with their attention; without dropout.
 
-        A source's result is bit for bit the same alone and in any batch.
+        A source's result is bit for bit the same alone and in any batch. A float32 model on the
+        CPU decodes natively (:class:`seq2seq_ext.Decoder`), unless a module of it has forward
+        hooks; any other calls the search's step function in Python.
 
         Args:
             src, src_lengths: the source.
@@ -174,8 +179,12 @@ class Seq2Seq(torch.nn.Module):
         Raises:
             ValueError, TypeError: a wrong argument, named in the message.
         """
-        self._check_source("Seq2Seq.generate", src, src_lengths)
-        check.instance("Seq2Seq.generate", "options", options, BeamSearchOptions)
+        where = "Seq2Seq.generate"
+        self._check_source(where, src, src_lengths)
+        check.instance(where, "options", options, BeamSearchOptions)
+        check.output_ids(where, options, self.config.target_vocabulary_size)
+        if self._decodes_natively():
+            return self.native_decoder().generate(src, src_lengths, options)
         was_training = self.training
         self.eval()
         try:
@@ -183,19 +192,30 @@ class Seq2Seq(torch.nn.Module):
         finally:
             self.train(was_training)
 
+    def native_decoder(self, dtype: str = "float32") -> NativeDecoder:
+        """A :class:`seq2seq_ext.Decoder` of the weights as they are, kept until one changes.
+
+        Raises:
+            ValueError, TypeError: another dtype, or a model that is not float32 on the CPU.
+        """
+        caches = self.__dict__.setdefault("_native_decoders", {})
+        cache = caches.setdefault(dtype, PackedCache())
+        made = cache.get(0, list(self.parameters()), lambda _: NativeDecoder(self, dtype))
+        return made or NativeDecoder(self, dtype)
+
+    def _decodes_natively(self) -> bool:
+        return (
+            not reference_active()
+            and all(p.dtype == torch.float32 and p.is_cpu for p in self.parameters())
+            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+        )
+
     def _encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         memory, finals = self.encoder(src, src_lengths)
         return self.decoder.start(memory, src_lengths, self.bridge(finals))
 
     def _check_source(self, where: str, src: Tensor, src_lengths: Tensor) -> None:
-        config = self.config
-        if config.source_vocabulary_size is not None:
-            check.ids(where, "src", src, "[B, S]", config.source_vocabulary_size)
-        elif config.source_feature_size is not None:
-            dtype = self.bridge.hidden.weight.dtype
-            check.features(where, "src", src, config.source_feature_size, dtype)
-        check.rows(where, "src", src)
-        check.lengths(where, "src_lengths", src_lengths, src.size(0), 0, src.size(1))
+        check.source(where, self.config, self.bridge.hidden.weight.dtype, src, src_lengths)
 
     def _check_target(self, where: str, tgt: Tensor, rows: int, low: int) -> None:
         check.ids(where, "tgt", tgt, "[B, T]", self.config.target_vocabulary_size)

@@ -16,7 +16,7 @@ class _Entry:
     key: tuple[Any, ...]
     # Kept alive so that neither an id nor an address in the key can be given out again.
     owners: tuple[Any, ...]
-    packed: Tensor
+    packed: Any
 
 
 class PackedCache:
@@ -35,8 +35,8 @@ class PackedCache:
         return PackedCache, ()
 
     def get(
-        self, layer: int, weights: Sequence[Tensor], pack: Callable[[Sequence[Tensor]], Tensor]
-    ) -> Tensor | None:
+        self, layer: int, weights: Sequence[Tensor], pack: Callable[[Sequence[Tensor]], Any]
+    ) -> Any:
         """``pack(weights)``, from the last call if it still holds; None if it can't be known."""
         key = _key(weights)
         if key is None:

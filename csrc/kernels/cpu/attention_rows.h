@@ -155,8 +155,8 @@ void finish_forward(const AttentionForward<T>& f) {
   const AttentionSizes& s = f.in.sizes;
   for (int64_t t = 0; t < s.queries; ++t)
     masked_softmax(f.weights + t * s.source, s.length, s.source);
-  weighted_sums<T>(
-      {f.weights, s.source, 1, f.in.memory, s.queries, s.length, 0, s.memory, f.context, s.memory});
+  weighted_sums<T>({f.weights, s.source, 1, f.in.memory, s.queries, s.length, 0, s.memory,
+                    f.context.data, f.context.stride});
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -7,7 +7,8 @@ Kernels<T> make_kernels() {
   return {gemm_kernels<T>(),     lstm_kernels<T>(),
           gru_kernels<T>(),      rnn_tanh_kernels<T>(),
           rnn_relu_kernels<T>(), attention_kernels<T>(),
-          topk_kernels<T>(),     linear_cross_entropy_kernels<T>()};
+          topk_kernels<T>(),     linear_cross_entropy_kernels<T>(),
+          pointwise_kernels<T>()};
 }
 
 template Kernels<float> make_kernels();

@@ -21,5 +21,7 @@ template <typename T>
 TopkKernels<T> topk_kernels();
 template <typename T>
 LinearCrossEntropyKernels<T> linear_cross_entropy_kernels();
+template <typename T>
+PointwiseKernels<T> pointwise_kernels();
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

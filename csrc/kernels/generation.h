@@ -1,0 +1,73 @@
+// The whole decode: steps of the decoder and of the search in turn, by one team. Rows are those
+// with a live hypothesis and no others: what a sentence no longer needs costs nothing. A state is
+// moved to where a hypothesis goes on by the next step's gather.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <vector>
+
+#include "beam_search.h"
+#include "decoder.h"
+
+namespace seq2seq_ext {
+
+struct GenerationInputs {
+  DecoderSources sources;  // as many as the search has sentences
+  const float* state;      // [parts, B, H] the decoder's initial state
+  int64_t bos_id;
+  bool (*interrupted)(void*);  // asked by member 0 before every step; true stops the loop
+  void* interrupted_data;
+};
+
+// What a step saw, for rows of the search; rows that were not live hold zeros.
+struct GenerationTrace {
+  int64_t steps = 0;
+  std::vector<int64_t> tokens, parents;  // [steps, rows]
+  std::vector<float> weights;            // [steps, rows, S]; empty without attention
+};
+
+// The buffers of a decode, kept from one to the next.
+class Generation {
+ public:
+  // Threads that are worth their while for a search of so many rows.
+  static int team_size(const DecoderModel& model, int64_t rows, int threads);
+
+  // Before the team's run.
+  void prepare(const DecoderModel& model, const GenerationInputs& inputs, BeamSearch* search,
+               int team_size);
+
+  // Every member calls.
+  void run(const Team& team);
+
+  // Afterwards. False if the loop was interrupted; throws what a step threw.
+  bool finish() const;
+  const GenerationTrace& trace() const { return trace_; }
+
+ private:
+  void start();
+  bool select_rows();
+  void choose();
+  void record_weights();
+
+  const DecoderModel* model_ = nullptr;
+  GenerationInputs inputs_{};
+  BeamSearch* search_ = nullptr;
+  DecoderWorkspace workspace_;
+  GenerationTrace trace_;
+  DecoderStep step_{};
+  bool goes_on_ = false, was_interrupted_ = false;
+  std::exception_ptr error_;
+
+  std::vector<int64_t> rows_;   // of the search, one for each row of the step
+  std::vector<int64_t> place_;  // of each row of the search among them
+  std::vector<SourceRows> groups_;
+  std::vector<int64_t> tokens_, parents_;                // of the step's rows
+  std::vector<int64_t> search_tokens_, search_parents_;  // of the search's rows
+  std::vector<float> state_, weights_, log_probs_;
+  std::vector<int64_t> best_;
+  std::vector<double> candidate_log_probs_;
+  std::vector<int64_t> candidate_tokens_;
+};
+
+}  // namespace seq2seq_ext

@@ -1,0 +1,196 @@
+"""Decoding in C++: the decoder's steps and the search without Python in between."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seq2seq_ext import _C, ops
+from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions
+from seq2seq_ext.models import check
+from seq2seq_ext.models.decoder import Decoder as DecoderModule
+from seq2seq_ext.models.decoder import Memory, State
+from seq2seq_ext.models.generation import GenerationResult, StepTrace, follow_attention
+from seq2seq_ext.models.native_encoder import NativeEncoder
+from seq2seq_ext.models.recurrent import pack_layer
+
+WEIGHT_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
+class Decoder:
+    """A model made ready to decode: its weights packed in one type, its loop in C++.
+
+    Embedding, cells, attention, fused projection and top-k, selection and reordering run without
+    Python and without the GIL, so threads may share a Decoder; Ctrl-C stops a decode within a
+    step or 5 ms, whichever is longer. A sentence's result is bit for bit the same alone, in any
+    batch and with any number of threads.
+
+    Args:
+        model: a Seq2Seq, float32, on the CPU. Its weights are copied: later changes don't show.
+        dtype: how the weights are stored: ``"float32"``, ``"bfloat16"`` or ``"int8"`` (a scale
+            for each column; activations quantised row by row). Sums, states and scores are
+            float32 in all of them.
+
+    Raises:
+        ValueError, TypeError: a wrong argument, named in the message.
+
+    Example:
+        >>> import torch
+        >>> from seq2seq_ext import BeamSearchOptions, Decoder, Seq2Seq, Seq2SeqConfig
+        >>> model = Seq2Seq(Seq2SeqConfig(source_vocabulary_size=10, target_vocabulary_size=12))
+        >>> decoder = Decoder(model, dtype="float32")
+        >>> options = BeamSearchOptions(beam_size=3, bos_id=2, eos_id=3, pad_id=0, max_length=5)
+        >>> src, src_lengths = torch.randint(4, 10, (2, 7)), torch.tensor([7, 4])
+        >>> decoder.generate(src, src_lengths, options).tokens.shape[:2]
+        torch.Size([2, 1])
+    """
+
+    def __init__(self, model: Any, dtype: str = "float32") -> None:
+        where = "Decoder"
+        if not isinstance(getattr(model, "decoder", None), DecoderModule):
+            raise TypeError(f"{where}: model: expected a Seq2Seq, got {type(model).__name__}")
+        check_dtype(where, dtype)
+        check_on_cpu(where, model)
+        self.dtype = dtype
+        self.config = model.config
+        with torch.no_grad():
+            self._encoder = NativeEncoder(model, WEIGHT_TYPES[dtype])
+            self._native = _native_decoder(model.decoder, dtype)
+
+    def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
+        """As :meth:`seq2seq_ext.models.Seq2Seq.encode`."""
+        check.source("Decoder.encode", self.config, torch.float32, src, src_lengths)
+        return self._encode(src, src_lengths)
+
+    def generate(
+        self, src: Tensor, src_lengths: Tensor, options: BeamSearchOptions
+    ) -> GenerationResult:
+        """As :meth:`seq2seq_ext.models.Seq2Seq.generate`."""
+        where = "Decoder.generate"
+        check.source(where, self.config, torch.float32, src, src_lengths)
+        check.instance(where, "options", options, BeamSearchOptions)
+        check.output_ids(where, options, self.config.target_vocabulary_size)
+        return self._generate(self._encode(src, src_lengths), options)
+
+    @torch.no_grad()
+    def _encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
+        return self._encoder(src, src_lengths)
+
+    def _generate(self, memory: Memory, options: BeamSearchOptions) -> GenerationResult:
+        sources = memory.lengths.size(0)
+        search = BeamSearch(sources, options)
+        tokens, parents, weights = self._native.generate(
+            search._engine,
+            state=_state_array(memory.state),
+            bos_id=options.bos_id,
+            threads=torch.ops.seq2seq_ext.max_threads(),
+            **_source_arrays(memory),
+        )
+        found = search.result()
+        attention = None
+        if weights is not None:
+            trace = [
+                StepTrace(*(torch.from_numpy(part) for part in step))
+                for step in zip(parents, tokens, weights, strict=True)
+            ]
+            attention = follow_attention(trace, found, sources)
+        return GenerationResult(
+            found.tokens, found.lengths, found.scores, found.log_probs, attention
+        )
+
+    def step(
+        self, tokens: Tensor, state: State, memory: Memory
+    ) -> tuple[Tensor, State, Tensor | None]:
+        """One step, as :meth:`seq2seq_ext.models.Seq2Seq.step`."""
+        logits, after, weights = self._native.step(
+            tokens.numpy(),
+            _state_array(state),
+            threads=torch.ops.seq2seq_ext.max_threads(),
+            **_source_arrays(memory),
+        )
+        return (
+            torch.from_numpy(logits),
+            self._state(torch.from_numpy(after)),
+            None if weights is None else torch.from_numpy(weights),
+        )
+
+    def _state(self, parts: Tensor) -> State:
+        layers = self.config.decoder_layers
+        h, rest = parts[:layers], parts[layers:]
+        cells = rest[:layers] if self.config.cell == "lstm" else None
+        state: State = {
+            "layers": tuple(zip(h, cells, strict=True)) if cells is not None else tuple(zip(h))
+        }
+        if self.config.input_feeding:
+            state["attentional"] = parts[-1]
+        return state
+
+
+def _native_decoder(decoder: DecoderModule, dtype: str) -> _C.Decoder:
+    config, stored = decoder.config, WEIGHT_TYPES[dtype]
+    attention: Any = decoder.attention
+    additive = config.attention == "additive"
+    layers = [
+        (_bytes(pack_layer(config.cell, weights, stored)), weights[0].size(1), config.hidden_size)
+        for weights in decoder.layers.all_weights
+    ]
+    projection = decoder.projection
+    return _C.Decoder(
+        weight_type=dtype,
+        cell=config.cell,
+        attention=config.attention if config.attention in ("none", "additive") else "dot",
+        input_feeding=config.input_feeding,
+        scale=1.0 if attention is None or additive else attention.scale,
+        embedding=decoder.embedding.weight.detach().clone().numpy(),
+        layers=layers,
+        query=_linear(attention.query_projection.weight, None, stored) if additive else None,
+        v=attention.v.detach().clone().numpy() if additive else None,
+        combine=_linear(decoder.combine.weight, None, stored),
+        projection=None if projection is None else _linear(projection.weight, None, stored),
+        output=_linear(*decoder.output_layer(), stored),
+    )
+
+
+def _bytes(packed: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = packed.flatten().view(torch.uint8).numpy()
+    return array
+
+
+def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Any, int, int, Any]:
+    packed = ops.linear_pack(weight.detach(), dtype=dtype)
+    outputs, inputs = weight.shape
+    return _bytes(packed), inputs, outputs, None if bias is None else bias.detach().clone().numpy()
+
+
+def _state_array(state: State) -> np.ndarray[Any, Any]:
+    """``[parts, N, H]``: h of every layer, c of every layer, the attentional vector."""
+    parts = [part for kind in zip(*state["layers"], strict=True) for part in kind]
+    if "attentional" in state:
+        parts.append(state["attentional"])
+    array: np.ndarray[Any, Any] = torch.stack(parts).detach().numpy()
+    return array
+
+
+def _source_arrays(memory: Memory) -> dict[str, Any]:
+    return {
+        "memory": memory.memory.detach().numpy(),
+        "keys": None if memory.projected is None else memory.projected.detach().numpy(),
+        "lengths": memory.lengths.numpy(),
+    }
+
+
+def check_dtype(where: str, dtype: object) -> None:
+    if not isinstance(dtype, str):
+        raise TypeError(f"{where}: dtype: expected a str, got {type(dtype).__name__}")
+    if dtype not in WEIGHT_TYPES:
+        raise ValueError(f"{where}: dtype: expected one of {sorted(WEIGHT_TYPES)}, got {dtype!r}")
+
+
+def check_on_cpu(where: str, model: torch.nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+            raise ValueError(
+                f"{where}: model: expected float32 parameters on the CPU, got {parameter.dtype} "
+                f"on {parameter.device} ({name})"
+            )
