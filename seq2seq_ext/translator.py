@@ -15,6 +15,7 @@ from torch import Tensor
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.models import GenerationResult, Seq2Seq, Seq2SeqConfig
+from seq2seq_ext.models.native_decoder import check_dtype
 from seq2seq_ext.text import Tokenization, Vocabulary
 from seq2seq_ext.text.batching import pad
 
@@ -139,6 +140,8 @@ class Translator:
     Args:
         folder: what :func:`save_model` wrote.
         batch_size: texts decoded together; no result depends on it.
+        dtype: how the weights are stored while decoding: ``"float32"``, or ``"bfloat16"`` or
+            ``"int8"`` (see :class:`seq2seq_ext.Decoder`), which want a float32 model on the CPU.
 
     Raises:
         ValueError, TypeError: a wrong argument, or a broken folder; the message names the file.
@@ -158,23 +161,31 @@ class Translator:
         [3, 3]
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, batch_size: int = 64) -> None:
-        self._set(load_model(folder), batch_size)
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        batch_size: int = 64,
+        dtype: str = "float32",
+    ) -> None:
+        self._set(load_model(folder), batch_size, dtype)
 
     @classmethod
-    def of(cls, parts: TextModel, *, batch_size: int = 64) -> "Translator":
+    def of(cls, parts: TextModel, *, batch_size: int = 64, dtype: str = "float32") -> "Translator":
         """A translator of a model in memory."""
         translator = cls.__new__(cls)
-        translator._set(parts, batch_size)
+        translator._set(parts, batch_size, dtype)
         return translator
 
-    def _set(self, parts: TextModel, batch_size: int) -> None:
+    def _set(self, parts: TextModel, batch_size: int, dtype: str) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int):
             raise TypeError(f"Translator: batch_size: expected an int, got {batch_size!r}")
         if batch_size < 1:
             raise ValueError(f"Translator: batch_size: expected at least 1, got {batch_size}")
+        check_dtype("Translator", dtype)
         self.parts = parts
         self.batch_size = batch_size
+        self.dtype = dtype
 
     def translate(
         self, texts: Sequence[str], options: BeamSearchOptions | None = None, **search: Any
@@ -212,11 +223,19 @@ class Translator:
         for begin in range(0, len(order), self.batch_size):
             rows = order[begin : begin + self.batch_size]
             source, lengths = pad([ids[i] for i in rows], parts.model.config.pad_id)
-            device = next(parts.model.parameters()).device
-            found = parts.model.generate(source.to(device), lengths, options)
+            found = self._generate(source, lengths, options)
             for row, i in enumerate(rows):
                 results[i] = self._translations(found, row, len(ids[i]))
         return results
+
+    def _generate(
+        self, source: Tensor, lengths: Tensor, options: BeamSearchOptions
+    ) -> GenerationResult:
+        model = self.parts.model
+        if self.dtype != "float32":
+            return model.native_decoder(self.dtype).generate(source, lengths, options)
+        device = next(model.parameters()).device
+        return model.generate(source.to(device), lengths, options)
 
     def _options(
         self, where: str, options: BeamSearchOptions | None, search: dict[str, Any]

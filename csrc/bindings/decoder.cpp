@@ -12,6 +12,7 @@
 
 #include "beam_search.h"
 #include "kernels/generation.h"
+#include "kernels/huge_pages.h"
 #include "kernels/run_team.h"
 
 namespace seq2seq_ext {
@@ -59,7 +60,7 @@ T named(const char* what, const std::map<std::string, T>& names, const std::stri
   return found->second;
 }
 
-// What Python hands over, kept alive.
+// What Python hands over. Packed weights are copied, the rest is kept alive.
 struct Weights {
   Array<float> embedding;
   std::vector<Layer> layers;
@@ -68,6 +69,18 @@ struct Weights {
   Linear combine;
   std::optional<Linear> projection;
   Linear output;
+
+  int64_t packed_bytes() const {
+    int64_t total = 0;
+    const auto add = [&](const Array<uint8_t>& packed) {
+      total += HugePages::lines(packed.size());
+    };
+    for (const Layer& layer : layers) add(std::get<0>(layer));
+    for (const Linear* linear : {&combine, &output}) add(std::get<0>(*linear));
+    for (const auto* linear : {&query, &projection})
+      if (*linear) add(std::get<0>(**linear));
+    return total;
+  }
 };
 
 // Asks Python for signals, at most once in a while: other threads may hold the GIL for long.
@@ -100,7 +113,7 @@ class BoundDecoder {
  public:
   BoundDecoder(const std::string& weight_type, const std::string& cell,
                const std::string& attention, bool input_feeding, float scale, Weights weights)
-      : weights_(std::move(weights)) {
+      : weights_(std::move(weights)), packed_(weights_.packed_bytes()) {
     m_.kernels = kernels<float>();
     m_.weight_type = named("weight_type", kWeightTypeNames, weight_type);
     check(static_cast<int>(m_.weight_type) < kWeightTypes<float>, "weight_type",
@@ -207,7 +220,13 @@ class BoundDecoder {
   }
 
  private:
-  PackedLinear linear(const char* name, const Linear& given) const {
+  const char* keep(const Array<uint8_t>& packed) {
+    char* const kept = packed_.take(packed.size());
+    std::copy_n(packed.data(), packed.size(), kept);
+    return kept;
+  }
+
+  PackedLinear linear(const char* name, const Linear& given) {
     const auto& [packed, inputs, outputs, bias] = given;
     check(inputs > 0 && outputs > 0, name, "inputs and outputs");
     const GemmKernels<float>& gemm = m_.gemm();
@@ -216,7 +235,7 @@ class BoundDecoder {
           std::to_string(panels * gemm.panel_bytes(inputs)) + " bytes of packed weights, got " +
               std::to_string(packed.size()));
     if (bias) check_shape(name, *bias, {outputs});
-    return {inputs, outputs, packed.data(), bias ? bias->data() : nullptr};
+    return {inputs, outputs, keep(packed), bias ? bias->data() : nullptr};
   }
 
   static void check_sizes(const char* name, const PackedLinear& layer, int64_t inputs,
@@ -233,7 +252,7 @@ class BoundDecoder {
       const RecurrentSizes sizes{input, hidden, hidden, false};
       check(packed.size() == m_.cell_kernels().packed_forward_size(sizes), "layers",
             "weights packed for the instruction set in force");
-      m_.layers.push_back({sizes, packed.data()});
+      m_.layers.push_back({sizes, keep(packed)});
       expected = m_.hidden;
     }
   }
@@ -304,6 +323,7 @@ class BoundDecoder {
   }
 
   const Weights weights_;
+  HugePages packed_;
   DecoderModel m_{};
   std::mutex mutex_;
   std::vector<std::unique_ptr<Generation>> idle_;

@@ -84,6 +84,9 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--alpha", type=float, default=1.0, help="exponent of the length penalty")
     parser.add_argument("--batch-size", type=int, default=64, help="texts decoded together")
+    parser.add_argument(
+        "--dtype", default="float32", help="how weights are stored: float32, bfloat16 or int8"
+    )
 
 
 def search_options(arguments: argparse.Namespace) -> dict[str, Any]:

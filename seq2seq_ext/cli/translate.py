@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def load_translator(arguments: argparse.Namespace) -> Translator:
     """The model that the arguments name, on their device."""
-    translator = Translator(existing(arguments.model), batch_size=arguments.batch_size)
+    translator = Translator(
+        existing(arguments.model), batch_size=arguments.batch_size, dtype=arguments.dtype
+    )
     translator.parts.model.to(choose_device(arguments.device))
     return translator
 

@@ -19,12 +19,12 @@ struct TanhForm {
   }
   template <class V>
   static V combine(V q, V k) {
-    return (q + k) / multiply_add(q, k, V{} + 1);
+    return quotient(q + k, multiply_add(q, k, V{} + 1));
   }
 };
 
-// tanh(q + k) = 1 - 2 / (e^2q e^2k + 1). A product that overflows or vanishes gives 1 or -1,
-// as it should; a single exponential must not, and exp is exact up to 87 = 2 * 43.5.
+// tanh(q + k) = 1 - 2 / (e^2q e^2k + 1). A product that is large or vanishes gives 1 or -1, as it
+// should; a single exponential must not overflow, and exp is exact up to 87 = 2 * 43.5.
 struct ExponentialForm {
   static constexpr int kLargest = 43;
   template <class V>
@@ -33,7 +33,7 @@ struct ExponentialForm {
   }
   template <class V>
   static V combine(V q, V k) {
-    return 1 - 2 / multiply_add(q, k, V{} + 1);
+    return 1 - quotient(V{} + 2, smaller_of(V{} + 0x1p100f, multiply_add(q, k, V{} + 1)));
   }
 };
 
