@@ -45,15 +45,15 @@ DEMO = {
     "dropout": 0.1,
 }
 FULL = {
-    "epochs": 40,
+    "epochs": 14,
     "embedding_size": 128,
-    "hidden_size": 512,
+    "hidden_size": 256,
     "encoder_layers": 2,
-    "decoder_layers": 2,
-    "batch_size": 128,
-    "final_batch_size": 512,
-    "learning_rate": 1e-3,
-    "dropout": 0.3,
+    "input_feeding": False,
+    "batch_size": 64,
+    "final_batch_size": 256,
+    "learning_rate": 2e-3,
+    "dropout": 0.2,
     "label_smoothing": 0.1,
 }
 
