@@ -59,7 +59,7 @@ class Decoder:
         state: NDArray[float32],
         bos_id: int,
         threads: int,
-    ) -> tuple[NDArray[int64], NDArray[int64], NDArray[float32] | None]: ...
+    ) -> NDArray[float32] | None: ...
     def step(
         self,
         tokens: NDArray[int64],

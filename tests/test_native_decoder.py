@@ -150,6 +150,16 @@ def test_step_is_the_models(isa):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_attention_where_padding_is_a_token_like_any_other():
+    model = model_of(target_vocabulary_size=5)
+    src, src_lengths, _, _ = data(model)
+    options = BeamSearchOptions(**IDS, beam_size=9, n_best=9, max_length=6)
+    found = Decoder(model).generate(src, src_lengths, options)
+    real = torch.arange(found.tokens.size(2)) < found.lengths[..., None]
+    with_source = (src_lengths > 0)[:, None, None]
+    torch.testing.assert_close(found.attention.sum(3), (real & with_source).float())
+
+
 def test_is_a_copy_of_the_weights():
     model = model_of()
     src, src_lengths, _, _ = data(model)

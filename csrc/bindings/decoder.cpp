@@ -145,10 +145,11 @@ class BoundDecoder {
 
   int64_t state_parts() const { return m_.state_parts(); }
 
-  // tokens and parents [steps, rows], weights [steps, rows, S] or None.
-  py::tuple generate(const py::handle& search, const Array<float>& memory,
-                     const std::optional<Array<float>>& keys, const Array<int64_t>& lengths,
-                     const Array<float>& state, int64_t bos_id, int threads) {
+  // The attention's weights [B, n_best, L, S] of the hypotheses, or None. Runs the search to its
+  // end, unless a signal's handler raises.
+  py::object generate(const py::handle& search, const Array<float>& memory,
+                      const std::optional<Array<float>>& keys, const Array<int64_t>& lengths,
+                      const Array<float>& state, int64_t bos_id, int threads) {
     const SearchHandle handle = search_of(search);
     const DecoderSources sources = check_sources(memory, keys, lengths);
     check(handle.search->batch_size() == sources.count, "search",
@@ -167,7 +168,7 @@ class BoundDecoder {
       finished = run(*generation, inputs, handle.search, threads);
     }
     if (!finished) throw py::error_already_set();
-    const py::tuple result = trace_of(*generation, handle.search->rows(), sources.length);
+    const py::object result = attention_of(*generation, *handle.search, sources.length);
     const std::lock_guard<std::mutex> lock(mutex_);
     idle_.push_back(std::move(generation));
     return result;
@@ -313,13 +314,24 @@ class BoundDecoder {
     return generation;
   }
 
-  static py::tuple trace_of(const Generation& generation, int64_t rows, int64_t length) {
-    const GenerationTrace& trace = generation.trace();
-    const Array<int64_t> tokens({trace.steps, rows}, trace.tokens.data());
-    const Array<int64_t> parents({trace.steps, rows}, trace.parents.data());
-    if (trace.weights.empty()) return py::make_tuple(tokens, parents, py::none());
-    return py::make_tuple(tokens, parents,
-                          Array<float>({trace.steps, rows, length}, trace.weights.data()));
+  py::object attention_of(const Generation& generation, const BeamSearch& search,
+                          int64_t length) const {
+    if (m_.attention == AttentionKind::kNone) return py::none();
+    std::vector<std::vector<Hypothesis>> found;
+    int64_t longest = 0;
+    for (int64_t b = 0; b < search.batch_size(); ++b) {
+      found.push_back(search.hypotheses(b));
+      for (const Hypothesis& each : found.back())
+        longest = std::max<int64_t>(longest, each.tokens.size());
+    }
+    const int64_t n_best = search.options().n_best;
+    Array<float> attention({search.batch_size(), n_best, longest, length});
+    std::fill_n(attention.mutable_data(), attention.size(), 0.0f);
+    for (int64_t b = 0; b < search.batch_size(); ++b)
+      for (size_t n = 0; n < found[b].size(); ++n)
+        generation.follow(b, found[b][n].tokens,
+                          attention.mutable_data() + (b * n_best + n) * longest * length);
+    return attention;
   }
 
   const Weights weights_;

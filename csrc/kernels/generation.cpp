@@ -11,6 +11,8 @@ namespace {
 // Multiply-adds that a member must have in a step to be worth the barriers.
 constexpr int64_t kWorthAMember = 100'000;
 
+constexpr int64_t kDead = -1;  // what a row without a hypothesis is fed, in the trace
+
 int64_t weights_of(const DecoderModel& m) {
   int64_t total = m.output.inputs * m.output.outputs + m.combine.inputs * m.combine.outputs;
   for (const PackedLayer& layer : m.layers)
@@ -101,13 +103,16 @@ bool Generation::select_rows() {
   if (was_interrupted_) return false;
   rows_.clear();
   groups_.clear();
+  trace_.tokens.insert(trace_.tokens.end(), search_tokens_.size(), kDead);
+  trace_.parents.insert(trace_.parents.end(), search_parents_.begin(), search_parents_.end());
+  int64_t* const fed = trace_.tokens.data() + trace_.steps * search_->rows();
   for (int64_t source = 0; source < inputs_.sources.count; ++source) {
     const int64_t begin = rows_.size(), first = search_->first_row(source);
     const int64_t last =
         source + 1 < inputs_.sources.count ? search_->first_row(source + 1) : search_->rows();
     for (int64_t row = first; row < last; ++row) {
       if (!search_->is_live(row)) continue;
-      tokens_[rows_.size()] = search_tokens_[row];
+      fed[row] = tokens_[rows_.size()] = search_tokens_[row];
       parents_[rows_.size()] = place_[search_parents_[row]];
       rows_.push_back(row);
     }
@@ -117,8 +122,6 @@ bool Generation::select_rows() {
   for (size_t i = 0; i < rows_.size(); ++i) place_[rows_[i]] = i;
   step_.rows = rows_.size();
   trace_.steps += 1;
-  trace_.tokens.insert(trace_.tokens.end(), search_tokens_.begin(), search_tokens_.end());
-  trace_.parents.insert(trace_.parents.end(), search_parents_.begin(), search_parents_.end());
   return true;
 }
 
@@ -143,6 +146,26 @@ void Generation::record_weights() {
   for (size_t i = 0; i < rows_.size(); ++i)
     std::copy_n(weights_.data() + i * length, length,
                 trace_.weights.data() + begin + rows_[i] * length);
+}
+
+// The row of a step that continues a row with a token. Those that do are equal: any will do.
+int64_t Generation::child(int64_t step, int64_t parent, int64_t token) const {
+  const int64_t rows = search_->rows();
+  int64_t row = parent;
+  while (trace_.parents[step * rows + row] != parent || trace_.tokens[step * rows + row] != token)
+    row = (row + 1) % rows;
+  return row;
+}
+
+void Generation::follow(int64_t sentence, const std::vector<int64_t>& tokens,
+                        float* weights) const {
+  const int64_t length = inputs_.sources.length, rows = search_->rows();
+  int64_t row = search_->first_row(sentence);
+  for (size_t step = 0; step < tokens.size(); ++step) {
+    if (step > 0) row = child(step, row, tokens[step - 1]);
+    std::copy_n(trace_.weights.data() + (step * rows + row) * length, length,
+                weights + step * length);
+  }
 }
 
 }  // namespace seq2seq_ext

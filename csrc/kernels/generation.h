@@ -20,13 +20,6 @@ struct GenerationInputs {
   void* interrupted_data;
 };
 
-// What a step saw, for rows of the search; rows that were not live hold zeros.
-struct GenerationTrace {
-  int64_t steps = 0;
-  std::vector<int64_t> tokens, parents;  // [steps, rows]
-  std::vector<float> weights;            // [steps, rows, S]; empty without attention
-};
-
 // The buffers of a decode, kept from one to the next.
 class Generation {
  public:
@@ -42,19 +35,28 @@ class Generation {
 
   // Afterwards. False if the loop was interrupted; throws what a step threw.
   bool finish() const;
-  const GenerationTrace& trace() const { return trace_; }
+
+  // The attention's weights under which each token of a hypothesis was predicted: [length, S].
+  void follow(int64_t sentence, const std::vector<int64_t>& tokens, float* weights) const;
 
  private:
-  void start();
+  // What a step saw, for rows of the search; rows that were not live hold zeros.
+  struct Trace {
+    int64_t steps = 0;
+    std::vector<int64_t> tokens, parents;  // [steps, rows]
+    std::vector<float> weights;            // [steps, rows, S]; empty without attention
+  };
+
   bool select_rows();
   void choose();
   void record_weights();
+  int64_t child(int64_t step, int64_t parent, int64_t token) const;
 
   const DecoderModel* model_ = nullptr;
   GenerationInputs inputs_{};
   BeamSearch* search_ = nullptr;
   DecoderWorkspace workspace_;
-  GenerationTrace trace_;
+  Trace trace_;
   DecoderStep step_{};
   bool goes_on_ = false, was_interrupted_ = false;
   std::exception_ptr error_;

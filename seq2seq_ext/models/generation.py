@@ -22,7 +22,7 @@ class GenerationResult(BeamSearchResult):
 
 
 @dataclass(frozen=True)
-class StepTrace:
+class _StepTrace:
     """What a step saw: the path of every row can be followed through these."""
 
     parents: Tensor  # [N], the row of the step before that each row continues
@@ -34,13 +34,13 @@ def generate(decoder: Decoder, memory: Memory, options: BeamSearchOptions) -> Ge
     """Beam search from ``memory``, which all beams of a source share."""
     sources, beams = memory.lengths.size(0), options.beam_size
     packed = decoder.pack()
-    trace: list[StepTrace] = []
+    trace: list[_StepTrace] = []
     # The search reorders the state, so the row numbers left there come back as parents.
     rows = torch.arange(sources * beams, device=memory.memory.device)
 
     def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
         logits, moved, weights = decoder.step(tokens, state["decoder"], memory, packed)
-        trace.append(StepTrace(state["rows"], tokens, weights))
+        trace.append(_StepTrace(state["rows"], tokens, weights))
         return logits, {"decoder": moved, "rows": rows}
 
     start = {"decoder": _repeat(memory.state, beams), "rows": rows}
@@ -50,7 +50,7 @@ def generate(decoder: Decoder, memory: Memory, options: BeamSearchOptions) -> Ge
         found.lengths,
         found.scores,
         found.log_probs,
-        None if decoder.attention is None else follow_attention(trace, found, sources),
+        None if decoder.attention is None else _attention(trace, found, sources),
     )
 
 
@@ -67,7 +67,7 @@ def _repeat(state: State, times: int) -> State:
     return repeated
 
 
-def follow_attention(trace: list[StepTrace], found: BeamSearchResult, sources: int) -> Tensor:
+def _attention(trace: list[_StepTrace], found: BeamSearchResult, sources: int) -> Tensor:
     """Follows each hypothesis through the trace and gathers its weights ``[B, n_best, L, S]``.
 
     A hypothesis' row at step t is the child of its row at t - 1 that was fed its token t - 1.

@@ -11,7 +11,7 @@ from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions
 from seq2seq_ext.models import check
 from seq2seq_ext.models.decoder import Decoder as DecoderModule
 from seq2seq_ext.models.decoder import Memory, State
-from seq2seq_ext.models.generation import GenerationResult, StepTrace, follow_attention
+from seq2seq_ext.models.generation import GenerationResult
 from seq2seq_ext.models.native_encoder import NativeEncoder
 from seq2seq_ext.models.recurrent import pack_layer
 
@@ -61,7 +61,8 @@ class Decoder:
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """As :meth:`seq2seq_ext.models.Seq2Seq.encode`."""
         check.source("Decoder.encode", self.config, torch.float32, src, src_lengths)
-        return self._encode(src, src_lengths)
+        with torch.no_grad():
+            return self._encoder(src, src_lengths)
 
     def generate(
         self, src: Tensor, src_lengths: Tensor, options: BeamSearchOptions
@@ -71,16 +72,14 @@ class Decoder:
         check.source(where, self.config, torch.float32, src, src_lengths)
         check.instance(where, "options", options, BeamSearchOptions)
         check.output_ids(where, options, self.config.target_vocabulary_size)
-        return self._generate(self._encode(src, src_lengths), options)
-
-    @torch.no_grad()
-    def _encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
-        return self._encoder(src, src_lengths)
+        with torch.inference_mode():  # ops cost less in it
+            memory = self._encoder(src, src_lengths)
+        return self._generate(memory, options)
 
     def _generate(self, memory: Memory, options: BeamSearchOptions) -> GenerationResult:
         sources = memory.lengths.size(0)
         search = BeamSearch(sources, options)
-        tokens, parents, weights = self._native.generate(
+        attention = self._native.generate(
             search._engine,
             state=_state_array(memory.state),
             bos_id=options.bos_id,
@@ -88,15 +87,12 @@ class Decoder:
             **_source_arrays(memory),
         )
         found = search.result()
-        attention = None
-        if weights is not None:
-            trace = [
-                StepTrace(*(torch.from_numpy(part) for part in step))
-                for step in zip(parents, tokens, weights, strict=True)
-            ]
-            attention = follow_attention(trace, found, sources)
         return GenerationResult(
-            found.tokens, found.lengths, found.scores, found.log_probs, attention
+            found.tokens,
+            found.lengths,
+            found.scores,
+            found.log_probs,
+            None if attention is None else torch.from_numpy(attention),
         )
 
     def step(
