@@ -7,7 +7,7 @@ from pathlib import Path
 
 import seq2seq_ext
 
-NAMES = ("lstm", "gru", "attention", "topk", "peers")
+NAMES = ("lstm", "gru", "attention", "topk", "decoder", "peers")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Additive attention against eager PyTorch."""
+"""Additive attention against eager and compiled PyTorch."""
 
 import torch
 from torch import Tensor
@@ -11,20 +11,18 @@ def _step(sentences: int, beams: int) -> Comparison:
     torch.manual_seed(0)
     query = torch.randn(sentences, beams, 512)
     keys, memory = torch.randn(sentences, 50, 512), torch.randn(sentences, 50, 1024)
-    v, lengths = torch.randn(512) / 20, torch.randint(25, 51, (sentences,))
-
-    @torch.inference_mode()
-    def ours() -> tuple[Tensor, Tensor]:
-        return ops.additive_attention(query, keys, v, memory, lengths)
-
-    @torch.inference_mode()
-    def eager() -> tuple[Tensor, Tensor]:
-        return reference.additive_attention(query, keys, v, memory, lengths)
-
+    v, lengths = torch.randn(512) / 20, torch.full((sentences,), 50)
+    arguments = query, keys, v, memory, lengths
+    compiled = torch.compile(reference.additive_attention, dynamic=False)
     return compare(
-        f"Additive attention step, {sentences} sentences x {beams} beams, S=50, A=512, M=1024",
-        ours,
-        {"eager PyTorch": eager},
+        f"Additive attention step, {sentences} memories x {beams} queries, S=50, A=512, M=1024",
+        torch.inference_mode()(lambda: ops.additive_attention(*arguments)),
+        {
+            "eager PyTorch": torch.inference_mode()(
+                lambda: reference.additive_attention(*arguments)
+            ),
+            "compiled PyTorch": torch.inference_mode()(lambda: compiled(*arguments)),
+        },
     )
 
 
@@ -47,4 +45,4 @@ def _training() -> Comparison:
 
 
 def run() -> list[Comparison]:
-    return [_step(32, 5), _step(1, 5), _training()]
+    return [_step(32, 5), _step(160, 1), _step(1, 5), _training()]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seq2seq_ext import ops
+
 Run = Callable[[], Any]
 
 
@@ -44,6 +46,18 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def weight_types() -> list[str]:
+    """Those that this build packs weights in."""
+    found = []
+    for name in ("float32", "bfloat16", "int8"):
+        try:
+            ops.linear_pack(torch.ones(1, 1), dtype=getattr(torch, name))
+        except ValueError:
+            continue
+        found.append(name)
+    return found
 
 
 def _tensors(result: Any) -> list[Tensor]:

@@ -38,10 +38,12 @@ def build_model() -> Seq2Seq:
     return model
 
 
-def sources(batch: int, length: int = SOURCE_LENGTH) -> tuple[Tensor, Tensor]:
+def sources(
+    batch: int, vocabulary: int = VOCABULARY, length: int = SOURCE_LENGTH
+) -> tuple[Tensor, Tensor]:
     """Source ids and lengths, all of them ``length``."""
     generator = torch.Generator().manual_seed(1)
-    src = torch.randint(4, VOCABULARY, (batch, length), generator=generator)
+    src = torch.randint(4, vocabulary, (batch, length), generator=generator)
     return src, torch.full((batch,), length)
 
 

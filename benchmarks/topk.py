@@ -1,26 +1,47 @@
-"""The search's row kernel against torch's log_softmax and topk."""
+"""The search's rows against torch's: log-softmax and top-k of logits, or of a linear layer's."""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
-from benchmarks.harness import Comparison, compare
+from benchmarks.harness import Comparison, compare, weight_types
 from seq2seq_ext import ops
+
+
+def _eager(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, dim=1).topk(10).values
 
 
 def _rows(rows: int) -> Comparison:
     torch.manual_seed(0)
     logits = torch.randn(rows, 32_000)
+    return compare(
+        f"Log-softmax + top-10, {rows} rows, V=32k",
+        torch.inference_mode()(lambda: ops.log_softmax_topk(logits, 10)[0]),
+        {"log_softmax + topk": torch.inference_mode()(lambda: _eager(logits))},
+    )
 
-    @torch.inference_mode()
+
+def _projected_rows(rows: int, dtype: str) -> Comparison:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(rows, 512), torch.randn(32_000, 512) / 20, torch.randn(32_000)
+    packed = ops.linear_pack(weight, dtype=getattr(torch, dtype))
+
     def ours() -> Tensor:
-        return ops.log_softmax_topk(logits, 10)[0]
+        return ops.linear_log_softmax_topk(x, weight, bias, 10, packed=packed)[0]
 
-    @torch.inference_mode()
-    def eager() -> Tensor:
-        return torch.log_softmax(logits, dim=1).topk(10).values
-
-    return compare(f"Log-softmax + top-10, {rows} rows, V=32k", ours, {"log_softmax + topk": eager})
+    return compare(
+        f"Projection + log-softmax + top-10, {rows} rows, H=512, V=32k, {dtype}",
+        torch.inference_mode()(ours),
+        {
+            "F.linear + log_softmax + topk": torch.inference_mode()(
+                lambda: _eager(linear(x, weight, bias))
+            )
+        },
+        equal=dtype == "float32",
+    )
 
 
 def run() -> list[Comparison]:
-    return [_rows(5), _rows(160)]
+    fused = [_projected_rows(rows, dtype) for rows in (5, 160) for dtype in weight_types()]
+    return [_rows(5), _rows(160), *fused]

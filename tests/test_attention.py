@@ -40,7 +40,7 @@ def test_empty_dims(kind, b, t, s, a, m) -> None:
 
 
 # 1e-3: tanh form; 3: exponential form; the others reach the plain form in some rows or in all.
-@pytest.mark.parametrize("magnitude", [1e-3, 0.1, 0.4, 3.0, 14.0, 60.0, 1e4])
+@pytest.mark.parametrize("magnitude", [1e-3, 0.1, 0.4, 3.0, 7.0, 60.0, 1e4])
 def test_additive_magnitudes(magnitude, isa) -> None:
     query, keys, v, memory = make(6, 5, 11, 37, 20, magnitude=magnitude)
     assert_as_good_as_torch("additive", [query, keys, v, memory], make_lengths(6, 11))
@@ -54,7 +54,7 @@ def test_additive_small_values_keep_their_digits(isa) -> None:
     assert_as_good_as_torch("additive", [query, keys, 1e3 * v, memory], None)
 
 
-@pytest.mark.parametrize("q", [0.999, 1.001, 4.5, 42.99, 43.01, 60.0, 1e4])
+@pytest.mark.parametrize("q", [0.999, 1.001, 4.5, 20.99, 21.01, 60.0, 1e4])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_additive_edges_of_the_forms(q, sign, isa) -> None:
     query, keys, v, memory = make(1, 2, 4, 9, 3)

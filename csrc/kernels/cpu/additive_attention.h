@@ -19,21 +19,20 @@ struct TanhForm {
   }
   template <class V>
   static V combine(V q, V k) {
-    return quotient(q + k, multiply_add(q, k, V{} + 1));
+    return (q + k) * reciprocal(multiply_add(q, k, V{} + 1));
   }
 };
 
-// tanh(q + k) = 1 - 2 / (e^2q e^2k + 1). A product that is large or vanishes gives 1 or -1, as it
-// should; a single exponential must not overflow, and exp is exact up to 87 = 2 * 43.5.
+// tanh(q + k) = 1 - 2 / (e^2q e^2k + 1), whose product stays below 2^122.
 struct ExponentialForm {
-  static constexpr int kLargest = 43;
+  static constexpr int kLargest = 21;
   template <class V>
   static V encode(V x) {
     return exp(x + x);
   }
   template <class V>
   static V combine(V q, V k) {
-    return 1 - quotient(V{} + 2, smaller_of(V{} + 0x1p100f, multiply_add(q, k, V{} + 1)));
+    return 1 - 2 * reciprocal(multiply_add(q, k, V{} + 1));
   }
 };
 
@@ -157,6 +156,10 @@ class AdditiveScores {
       for (int64_t j = 0; j < count; ++j)
         map_padded(in_.keys.data + (s0 + j) * in_.keys.stride, s.attention, keys_ + j * width_,
                    encode);
+      // On its way while the scores keep the units busy: what comes next, and what the context
+      // will read.
+      prefetch(in_.keys, s0 + kKeyBlock, s.length, s.attention);
+      prefetch(in_.memory, s0, s.length, s.memory);
       for (int64_t t = 0; t < s.queries; ++t)
         if (form_for(largest_[t]) == kind)
           with_count<kKeyBlock>(count, [&]<int kKeys>() {
@@ -164,6 +167,13 @@ class AdditiveScores {
                                        f_.weights + t * s.source + s0);
           });
     }
+  }
+
+  static void prefetch(const Rows<const T>& rows, int64_t begin, int64_t end, int64_t n) {
+    constexpr int64_t kLine = 64 / sizeof(T);
+    for (int64_t r = begin; r < end && r < begin + kKeyBlock; ++r)
+      for (int64_t i = 0; i < n; i += kLine)
+        __builtin_prefetch(rows.data + r * rows.stride + i, 0, 2);
   }
 
   const AttentionForward<T>& f_;

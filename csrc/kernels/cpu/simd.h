@@ -84,29 +84,18 @@ inline VecD multiply_add(VecD a, VecD b, VecD c) {
 #endif
 }
 
-// a / b to 1.5 ulp, for |b| in [2^-100, 2^100] or NaN: an estimate of 1 / b to 14 bits and one
-// step of Newton's, where that is quicker than the division.
-inline VecF quotient(VecF a, VecF b) {
+// 1 / x to 1 ulp, for |x| in [2^-125, 2^125] or NaN: an estimate to 14 bits and one step of
+// Newton's, where that is quicker than the division.
+inline VecF reciprocal(VecF x) {
 #if SEQ2SEQ_EXT_VECTOR_BYTES == 64
-  const VecF r = (VecF)_mm512_rcp14_ps((__m512)b);
-  return a * multiply_add(multiply_add(-b, r, broadcast(1.0f)), r, r);
+  const VecF r = (VecF)_mm512_rcp14_ps((__m512)x);
+  return multiply_add(multiply_add(-x, r, broadcast(1.0f)), r, r);
 #else
-  return a / b;
+  return 1.0f / x;
 #endif
 }
 
-inline VecD quotient(VecD a, VecD b) { return a / b; }
-
-// The smaller; b where one is NaN.
-inline VecF smaller_of(VecF a, VecF b) {
-#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
-  return (VecF)_mm512_min_ps((__m512)a, (__m512)b);
-#else
-  return a < b ? a : b;
-#endif
-}
-
-inline VecD smaller_of(VecD a, VecD b) { return a < b ? a : b; }
+inline VecD reciprocal(VecD x) { return 1.0 / x; }
 
 // Lanes are added in a fixed tree, so a sum never depends on its neighbours.
 template <typename T>
