@@ -48,7 +48,7 @@ struct AttentionBackward {
   AttentionInputs<T> in;
   const T* weights;            // [T, S] of forward
   Rows<const T> grad_context;  // [T, M]
-  Rows<const T> grad_weights;  // [T, S]
+  Rows<const T> grad_weights;  // [T, S], or null for zero
   T* grad_scores;              // [T, S] written by grad_scores, read by grad_inputs; of the
                                // scores before scale
   T* grad_query;               // [T, A]
@@ -63,6 +63,8 @@ struct ScoreKernels {
   int64_t (*forward_workspace)(const AttentionSizes&);
   int64_t (*backward_workspace)(const AttentionSizes&);
   void (*forward)(const AttentionForward<T>&);
+  // grad_query alone, for a caller whose queries come one at a time.
+  void (*grad_query)(const AttentionBackward<T>&);
   // Columns [begin, end) of grad_query, grad_keys and grad_v.
   void (*grad_inputs)(const AttentionBackward<T>&, int64_t begin, int64_t end);
 };

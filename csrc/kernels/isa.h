@@ -5,6 +5,7 @@
 #include <string>
 
 #include "attention.h"
+#include "attentional_decoder.h"
 #include "gemm.h"
 #include "linear_cross_entropy.h"
 #include "pointwise.h"
@@ -25,6 +26,7 @@ struct Kernels {
   AttentionKernels<T> attention;
   TopkKernels<T> topk;
   LinearCrossEntropyKernels<T> linear_cross_entropy;
+  AttentionalDecoderKernels<T> attentional_decoder;
   PointwiseKernels<T> pointwise;
 
   const RecurrentKernels<T>& cell(CellKind cell, WeightType type) const {

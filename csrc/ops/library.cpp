@@ -123,6 +123,21 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor keys, Tensor memory, Tensor? memory_lengths, float scale, Tensor weights) "
       "-> (Tensor query, Tensor keys, Tensor memory)");
 
+  m.def(
+      "attentional_decoder(Tensor input, Tensor? lengths, Tensor vector_0, Tensor[] states, "
+      "Tensor[] weights, str cell, Tensor combine_weight, Tensor? memory, Tensor? keys, "
+      "Tensor? memory_lengths, Tensor? query_weight, Tensor? v, float scale, Tensor? layer_masks, "
+      "Tensor? vector_mask, bool save) -> (Tensor output, Tensor alignment, Tensor saved)");
+  m.def(
+      "attentional_decoder_backward(Tensor grad_output, Tensor? grad_alignment, Tensor input, "
+      "Tensor? lengths, Tensor vector_0, Tensor[] states, Tensor[] weights, str cell, "
+      "Tensor combine_weight, Tensor? memory, Tensor? keys, Tensor? memory_lengths, "
+      "Tensor? query_weight, Tensor? v, float scale, Tensor? layer_masks, Tensor? vector_mask, "
+      "Tensor alignment, Tensor saved) "
+      "-> (Tensor input, Tensor vector_0, Tensor h_0, Tensor c_0, Tensor weight_ih_0, "
+      "Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor combine_weight, "
+      "Tensor memory, Tensor keys, Tensor query_weight, Tensor v)");
+
   m.def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   m.def(
       "linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "

@@ -160,33 +160,6 @@ std::vector<T*> row_pointers(const Ragged& ragged, bool reverse, const Row& row)
   return pointers;
 }
 
-// grad [N, M], rows[N] -> [features]: out [M, features] = grad^T rows.
-template <typename T>
-void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows, at::Tensor out) {
-  const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
-  const int64_t depth = grad.size(0), columns = out.size(1);
-  const at::Tensor packed = pack_panels<T>(gemm, {nullptr, 0, 1, rows.data()}, depth, columns);
-  const auto a = a_rows(grad.const_data_ptr<T>(), out.size(0), 1);
-  const auto c = matrix_rows<T>(out.data_ptr<T>(), out.size(0), columns);
-  parallel_multiply<T>(
-      gemm, {depth, columns, a.data(), packed.data_ptr(), c.data(), nullptr, false, out.size(0)},
-      out.size(0));
-}
-
-// rows[N] -> [I] of grad_input (+)= grad [N, G*H] weight [G*H, I].
-template <typename T>
-void input_gradient(const at::Tensor& grad, const at::Tensor& weight, const std::vector<T*>& rows,
-                    bool accumulate) {
-  const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
-  const int64_t depth = weight.size(0), columns = weight.size(1);
-  const at::Tensor packed =
-      pack_panels<T>(gemm, {weight.const_data_ptr<T>(), columns, 1}, depth, columns);
-  const auto a = a_rows(grad.const_data_ptr<T>(), grad.size(0), depth);
-  parallel_multiply<T>(
-      gemm, {depth, columns, a.data(), packed.data_ptr(), rows.data(), nullptr, accumulate},
-      grad.size(0));
-}
-
 template <typename T>
 LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const at::Tensor& saved,
                         const at::Tensor& grad_output_any, const at::Tensor& grad_h_n,

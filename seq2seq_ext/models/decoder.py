@@ -9,7 +9,13 @@ from torch.nn.functional import dropout
 
 from seq2seq_ext import ops
 from seq2seq_ext.models.config import Seq2SeqConfig
-from seq2seq_ext.models.recurrent import LayerState, pack_layer, stack, step_layer
+from seq2seq_ext.models.recurrent import (
+    LayerState,
+    decoder_cell,
+    pack_layer,
+    stack,
+    step_layer,
+)
 from seq2seq_ext.nn.attention import AdditiveAttention, DotAttention
 
 # "layers": a LayerState for each layer; "attentional" [N, H] with input feeding.
@@ -92,19 +98,37 @@ class Decoder(torch.nn.Module):
         """
         x = self._dropout(self.embedding(tokens))
         if self.config.input_feeding:
-            return self._forward_by_steps(x, memory)
+            return self._forward_fed(x, memory, lengths)
         state = tuple(torch.stack(part) for part in zip(*memory.state["layers"], strict=True))
         top, _ = self.layers(x, state if len(state) > 1 else state[0], lengths=lengths)
         return self._dropout(self._attend(top, memory, None)[0])
 
-    def _forward_by_steps(self, x: Tensor, memory: Memory) -> Tensor:
-        with torch.no_grad():
-            packed = self.pack()
-        state, vectors = memory.state, []
-        for step in x.unbind(1):
-            vector, state, _ = self._advance(step, state, memory, packed)
-            vectors.append(vector)
-        return torch.stack(vectors, dim=1)
+    def _forward_fed(self, x: Tensor, memory: Memory, lengths: Tensor | None) -> Tensor:
+        """All steps in one op: each is fed the vector of the one before."""
+        layers, hidden = self.config.decoder_layers, self.config.hidden_size
+        attention: dict[str, Any] = {}
+        if self.attention is not None:
+            attention = {"memory": memory.memory, "keys": memory.projected}
+            attention |= {"memory_lengths": memory.lengths, **self.attention.score_arguments()}
+        vectors, _ = ops.attentional_decoder(
+            x,
+            memory.state["attentional"],
+            [torch.stack(part) for part in zip(*memory.state["layers"], strict=True)],
+            [w for layer in self.layers.all_weights for w in layer],
+            self.combine.weight,
+            cell=decoder_cell(self.config.cell),
+            lengths=lengths,
+            layer_masks=self._mask(x, layers - 1, *x.shape[:2], hidden),
+            vector_mask=self._mask(x, *x.shape[:2], hidden),
+            **attention,
+        )
+        return vectors
+
+    def _mask(self, like: Tensor, *shape: int) -> Tensor | None:
+        """Dropout as factors, from torch's generator; None where nothing is dropped."""
+        if not self.training or self.config.dropout == 0:
+            return None
+        return dropout(like.new_ones(shape), self.config.dropout)
 
     def check_state(self, where: str, state: State, rows: int) -> None:
         """A state as :meth:`step` returns it, for ``rows`` rows."""

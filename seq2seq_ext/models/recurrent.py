@@ -37,6 +37,11 @@ def step_layer(
     return output.squeeze(0), tuple(s.squeeze(0) for s in after)
 
 
+def decoder_cell(cell: str) -> str:
+    """The name that ops.attentional_decoder knows a cell by."""
+    return "rnn_tanh" if cell == "rnn" else cell
+
+
 def run_layer(
     cell: str,
     input: Tensor,

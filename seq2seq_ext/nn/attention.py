@@ -1,6 +1,7 @@
 """Attention modules: parameters and defaults around the fused ops."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +172,10 @@ class AdditiveAttention(_Attention):
         projected = ops.linear(query, self.query_projection.weight)
         return ops.additive_attention(projected, keys, self.v, memory, lengths)
 
+    def score_arguments(self) -> dict[str, Any]:
+        """What :func:`seq2seq_ext.ops.attentional_decoder` takes for this score."""
+        return {"query_weight": self.query_projection.weight, "v": self.v}
+
     def extra_repr(self) -> str:
         return f"{self.query_size}, {self.memory_size}, {self.attention_size}"
 
@@ -241,6 +246,10 @@ class DotAttention(_Attention):
         self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         return ops.dot_attention(query, keys, memory, lengths, self.scale)
+
+    def score_arguments(self) -> dict[str, Any]:
+        """What :func:`seq2seq_ext.ops.attentional_decoder` takes for this score."""
+        return {"scale": self.scale}
 
     def extra_repr(self) -> str:
         return f"{self.query_size}, {self.memory_size}, score={self.score!r}"

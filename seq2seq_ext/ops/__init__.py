@@ -2,6 +2,7 @@
 
 from seq2seq_ext.ops.attention import additive_attention as additive_attention
 from seq2seq_ext.ops.attention import dot_attention as dot_attention
+from seq2seq_ext.ops.attentional_decoder import attentional_decoder as attentional_decoder
 from seq2seq_ext.ops.backend import backend as backend
 from seq2seq_ext.ops.gru import gru as gru
 from seq2seq_ext.ops.gru import gru_pack as gru_pack

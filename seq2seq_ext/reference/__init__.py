@@ -6,6 +6,7 @@ kernel of the same name.
 
 from seq2seq_ext.reference.attention import additive_attention as additive_attention
 from seq2seq_ext.reference.attention import dot_attention as dot_attention
+from seq2seq_ext.reference.attentional_decoder import attentional_decoder as attentional_decoder
 from seq2seq_ext.reference.beam_search import beam_search as beam_search
 from seq2seq_ext.reference.gru import gru as gru
 from seq2seq_ext.reference.linear import linear as linear

@@ -287,6 +287,38 @@ class AdditiveGradients {
   Vec<T> grad_v_[kHalves] = {};
 };
 
+// One query's gradient in one block of columns.
+template <class Form, typename T>
+void add_query_gradient(const AttentionBackward<T>& g, int64_t t, int64_t column, int64_t n) {
+  const AttentionSizes& s = g.in.sizes;
+  const T* grad_scores = g.grad_scores + t * s.source;
+  const Vec<T> q = Form::encode(load_n(g.in.query.data + t * g.in.query.stride + column, n));
+  Vec<T> sum{};
+  for (int64_t i = 0; i < s.length; ++i) {
+    const Vec<T> k = Form::encode(load_n(g.in.keys.data + i * g.in.keys.stride + column, n));
+    const Vec<T> y = Form::combine(q, k);
+    sum += broadcast(grad_scores[i]) * multiply_add(-y, y, broadcast(T(1)));
+  }
+  store_n(g.grad_query + t * s.attention + column, load_n(g.in.v + column, n) * sum, n);
+}
+
+template <typename T>
+void additive_grad_query(const AttentionBackward<T>& g) {
+  const AttentionSizes& s = g.in.sizes;
+  for (int64_t column = 0; column < s.attention; column += Simd<T>::kLanes) {
+    const int64_t n =
+        s.attention - column < Simd<T>::kLanes ? s.attention - column : Simd<T>::kLanes;
+    const T key = largest_magnitude<T>({g.in.keys.data + column, g.in.keys.stride}, s.length, n);
+    for (int64_t t = 0; t < s.queries; ++t) {
+      const T* row = g.in.query.data + t * g.in.query.stride + column;
+      const T query = largest_magnitude<T>({row, 0}, 1, n);
+      for_each_form([&]<class Form>(FormKind kind) {
+        if (form_for(query > key ? query : key) == kind) add_query_gradient<Form>(g, t, column, n);
+      });
+    }
+  }
+}
+
 template <typename T>
 void additive_grad_inputs(const AttentionBackward<T>& g, int64_t begin, int64_t end) {
   for (int64_t column = begin; column < end; column += kPanelWidth<T>)

@@ -17,10 +17,11 @@ void grad_scores(const AttentionBackward<T>& g) {
   for (int64_t t = 0; t < s.queries; ++t) {
     T* grad = g.grad_scores + t * s.source;
     const T* weights = g.weights + t * s.source;
-    const T* grad_weights = g.grad_weights.data + t * g.grad_weights.stride;
+    const T* grad_weights =
+        g.grad_weights.data ? g.grad_weights.data + t * g.grad_weights.stride : nullptr;
     T mean = 0;
     for (int64_t i = 0; i < s.length; ++i) {
-      grad[i] += grad_weights[i];
+      if (grad_weights) grad[i] += grad_weights[i];
       mean += weights[i] * grad[i];
     }
     for (int64_t i = 0; i < s.length; ++i) grad[i] = g.in.scale * weights[i] * (grad[i] - mean);
@@ -42,8 +43,8 @@ template <typename T>
 AttentionKernels<T> attention_kernels() {
   return {kPanelWidth<T>,
           {additive_forward_workspace<T>, additive_backward_workspace<T>, additive_forward<T>,
-           additive_grad_inputs<T>},
-          {no_workspace, no_workspace, dot_forward<T>, dot_grad_inputs<T>},
+           additive_grad_query<T>, additive_grad_inputs<T>},
+          {no_workspace, no_workspace, dot_forward<T>, dot_grad_query<T>, dot_grad_inputs<T>},
           grad_scores<T>,
           grad_memory<T>};
 }

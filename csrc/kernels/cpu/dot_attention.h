@@ -16,10 +16,21 @@ void dot_forward(const AttentionForward<T>& f) {
 }
 
 template <typename T>
-void dot_grad_inputs(const AttentionBackward<T>& g, int64_t begin, int64_t end) {
+void dot_grad_query(const AttentionBackward<T>& g, int64_t begin, int64_t end) {
   const AttentionSizes& s = g.in.sizes;
   weighted_sums<T>({g.grad_scores, s.source, 1, g.in.keys, s.queries, s.length, begin, end,
                     g.grad_query, s.attention});
+}
+
+template <typename T>
+void dot_grad_query(const AttentionBackward<T>& g) {
+  dot_grad_query(g, 0, g.in.sizes.attention);
+}
+
+template <typename T>
+void dot_grad_inputs(const AttentionBackward<T>& g, int64_t begin, int64_t end) {
+  const AttentionSizes& s = g.in.sizes;
+  dot_grad_query(g, begin, end);
   weighted_sums<T>({g.grad_scores, 1, s.source, g.in.query, s.length, s.queries, begin, end,
                     g.grad_keys, s.attention});
   zero_masked_rows(s, g.grad_keys, s.attention, begin, end);
