@@ -40,7 +40,7 @@ def test_empty_dims(kind, b, t, s, a, m) -> None:
 
 
 # 1e-3: tanh form; 3: exponential form; the others reach the plain form in some rows or in all.
-@pytest.mark.parametrize("magnitude", [1e-3, 0.1, 0.4, 3.0, 7.0, 60.0, 1e4])
+@pytest.mark.parametrize("magnitude", [1e-3, 0.1, 0.4, 3.0, 7.0, 14.0, 60.0, 1e4])
 def test_additive_magnitudes(magnitude, isa) -> None:
     query, keys, v, memory = make(6, 5, 11, 37, 20, magnitude=magnitude)
     assert_as_good_as_torch("additive", [query, keys, v, memory], make_lengths(6, 11))
