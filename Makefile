@@ -10,7 +10,7 @@ WORDS ?= sequence recurrent
 
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
 
-.PHONY: build demo test test-all test-peers bench lint clean
+.PHONY: build demo test test-all test-cuda test-peers bench lint clean
 
 build: $(VENV)/built
 

@@ -22,5 +22,5 @@ def info() -> dict[str, str]:
         "isas": ", ".join(ops.available_isas()),
         "gemm": f"packed f32 micro-kernel ({ops.isa()})",
         "threads": str(torch.get_num_threads()),
-        "cuda": "not built",
+        "cuda": ops.built_for_cuda(),
     }

@@ -130,6 +130,14 @@ def test_one_stem_everywhere(noun: str) -> None:
     assert [relative(f) for f in expected if not f.exists()] == []
 
 
+def test_cuda_twins_have_their_noun_s_stem() -> None:
+    for file in (CSRC / "kernels" / "cuda").glob("*.cu"):
+        assert file.with_suffix(".h").exists(), relative(file)
+        assert (CSRC / "kernels" / f"{file.stem}.h").exists(), relative(file)
+        assert (CSRC / "ops" / "cuda" / f"{file.stem}.cpp").exists(), relative(file)
+        assert (ROOT / "tests" / f"test_cuda_{file.stem}.py").exists(), relative(file)
+
+
 def test_tests_mirror_the_modules() -> None:
     for file in (PACKAGE / "ops").glob("*.py"):
         if file.stem not in {"__init__", "autograd", "recurrent"}:

@@ -1,13 +1,11 @@
 // Additive and dot attention: checks, outputs, and the cut of the work over sentences.
-#include "kernels/attention.h"
-
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <memory>
 #include <tuple>
 
-#include "check.h"
+#include "attention_inputs.h"
 #include "kernels/isa.h"
 #include "parallel.h"
 
@@ -16,75 +14,6 @@ namespace seq2seq_ext {
 namespace {
 
 using at::Tensor;
-
-struct Inputs {
-  const char* op;
-  Tensor query, keys;
-  std::optional<Tensor> v;  // additive only
-  Tensor memory;
-  std::optional<Tensor> lengths;
-  double scale;
-};
-
-// Checked inputs, features contiguous.
-class Batch {
- public:
-  explicit Batch(const Inputs& in) : in_(in) {
-    check_floating(in.op, "query", in.query);
-    check_dim(in.op, "query", in.query, 3, "[B, T, A]");
-    check_dim(in.op, "keys", in.keys, 3, "[B, S, A]");
-    check_dim(in.op, "memory", in.memory, 3, "[B, S, M]");
-    batch = in.query.size(0);
-    sizes = {in.query.size(1), 0, in.memory.size(1), in.query.size(2), in.memory.size(2)};
-    check_like(in.op, "keys", in.keys, in.query, "query");
-    check_like(in.op, "memory", in.memory, in.query, "query");
-    check_shape(in.op, "memory", in.memory, {batch, sizes.source, sizes.memory});
-    check_shape(in.op, "keys", in.keys, {batch, sizes.source, sizes.attention});
-    in_.query = dense_rows(in.query);
-    in_.keys = dense_rows(in.keys);
-    in_.memory = dense_rows(in.memory);
-    if (in.v) {
-      check_like(in.op, "v", *in.v, in.query, "query");
-      check_shape(in.op, "v", *in.v, {sizes.attention});
-      in_.v = in.v->contiguous();
-    }
-    if (in.lengths)
-      lengths_ = check_lengths(in.op, "memory_lengths", *in.lengths, batch, sizes.source);
-  }
-
-  Tensor empty(at::IntArrayRef shape) const { return at::empty(shape, in_.query.options()); }
-  void check(const char* name, const Tensor& t, at::IntArrayRef shape) const {
-    check_like(in_.op, name, t, in_.query, "query");
-    check_shape(in_.op, name, t, shape);
-  }
-  bool is_additive() const { return in_.v.has_value(); }
-
-  // Queries [begin, end) of sentence b.
-  template <typename T>
-  AttentionInputs<T> sentence(int64_t b, int64_t begin, int64_t end) const {
-    AttentionSizes s = sizes;
-    s.queries = end - begin;
-    s.length = lengths_.defined() ? lengths_.const_data_ptr<int64_t>()[b] : s.source;
-    return {s,
-            rows<T>(in_.query, b, begin),
-            rows<T>(in_.keys, b),
-            in_.v ? in_.v->const_data_ptr<T>() : nullptr,
-            rows<T>(in_.memory, b),
-            static_cast<T>(in_.scale)};
-  }
-
-  template <typename T>
-  static Rows<const T> rows(const Tensor& t, int64_t b, int64_t row = 0) {
-    return {t.const_data_ptr<T>() + b * t.stride(0) + row * t.stride(1), t.stride(1)};
-  }
-
-  int64_t batch;
-  AttentionSizes sizes;  // length is each sentence's own
-
- private:
-  Inputs in_;
-  Tensor lengths_;
-};
 
 // Calls body(b, begin, end, workspace) until the n items of every sentence are done. Sentences
 // are cut, at multiples of block, only when there are fewer of them than threads.
@@ -112,7 +41,7 @@ void for_each_part(int64_t batch, int64_t n, int64_t block, int64_t sentence_wor
 }
 
 template <typename T>
-std::tuple<Tensor, Tensor> forward(const Batch& batch) {
+std::tuple<Tensor, Tensor> forward(const AttentionBatch& batch) {
   const AttentionSizes& s = batch.sizes;
   const AttentionKernels<T>& k = kernels<T>().attention;
   const ScoreKernels<T>& scores = batch.is_additive() ? k.additive : k.dot;
@@ -149,7 +78,7 @@ Tensor sum_sentences(const Tensor& parts, const Tensor& total) {
 }
 
 template <typename T>
-Gradients backward(const Batch& batch, const Tensor& weights, const Tensor& grad_context,
+Gradients backward(const AttentionBatch& batch, const Tensor& weights, const Tensor& grad_context,
                    const Tensor& grad_weights) {
   const AttentionSizes& s = batch.sizes;
   const int64_t n = batch.batch;
@@ -164,8 +93,8 @@ Gradients backward(const Batch& batch, const Tensor& weights, const Tensor& grad
     return AttentionBackward<T>{
         batch.sentence<T>(b, begin, end),
         weights.const_data_ptr<T>() + row * s.source,
-        Batch::rows<T>(grad_context, b, begin),
-        Batch::rows<T>(grad_weights, b, begin),
+        AttentionBatch::rows<T>(grad_context, b, begin),
+        AttentionBatch::rows<T>(grad_weights, b, begin),
         grad_scores.data_ptr<T>() + row * s.source,
         g.query.data_ptr<T>() + row * s.attention,
         g.keys.data_ptr<T>() + b * s.source * s.attention,
@@ -193,14 +122,19 @@ Gradients backward(const Batch& batch, const Tensor& weights, const Tensor& grad
   return g;
 }
 
-std::tuple<Tensor, Tensor> forward_any(const Inputs& in) {
-  const Batch batch(in);
+AttentionBatch check(const AttentionArguments& in) {
+  check_floating(in.op, "query", in.query);
+  return {in, check_lengths};
+}
+
+std::tuple<Tensor, Tensor> forward_any(const AttentionArguments& in) {
+  const AttentionBatch batch = check(in);
   return in.query.scalar_type() == at::kFloat ? forward<float>(batch) : forward<double>(batch);
 }
 
-Gradients backward_any(const Inputs& in, const Tensor& weights, const Tensor& grad_context,
-                       const Tensor& grad_weights) {
-  const Batch batch(in);
+Gradients backward_any(const AttentionArguments& in, const Tensor& weights,
+                       const Tensor& grad_context, const Tensor& grad_weights) {
+  const AttentionBatch batch = check(in);
   const AttentionSizes& s = batch.sizes;
   batch.check("grad_context", grad_context, {batch.batch, s.queries, s.memory});
   batch.check("grad_weights", grad_weights, {batch.batch, s.queries, s.source});

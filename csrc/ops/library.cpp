@@ -57,6 +57,7 @@ int64_t packed_size(const std::string& op, at::IntArrayRef sizes, bool projected
 }
 
 std::string built_for_torch() { return SEQ2SEQ_EXT_TORCH; }
+std::string built_for_cuda() { return SEQ2SEQ_EXT_CUDA; }
 
 }  // namespace
 
@@ -68,6 +69,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("max_threads() -> int", [] { return static_cast<int64_t>(max_threads()); });
   m.def("fingerprint(Tensor[] tensors) -> int", &fingerprint);
   m.def("built_for_torch() -> str", &built_for_torch);
+  m.def("built_for_cuda() -> str", &built_for_cuda);
 
   m.def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
   m.def("linear_pack(Tensor weight, ScalarType? dtype) -> Tensor");

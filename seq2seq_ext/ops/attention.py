@@ -120,7 +120,8 @@ class _AttentionOp:
         torch.library.register_autograd(
             backward, self.double_backward, setup_context=self.save_backward
         )
-        torch.library.register_autocast(self.name, "cpu", torch.float32)
+        for device in ("cpu", "cuda"):
+            torch.library.register_autocast(self.name, device, torch.float32)
 
     def fake(self, *args: Any) -> tuple[Tensor, Tensor]:
         query, memory = args[0], args[self.tensors - 1]

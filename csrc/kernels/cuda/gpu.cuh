@@ -1,0 +1,117 @@
+// The primitives of device.cuh on a GPU.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "types.h"
+
+namespace seq2seq_ext::cuda {
+
+__device__ inline int thread_index() { return threadIdx.x; }
+__device__ inline int64_t block_index() { return blockIdx.x; }
+__device__ inline void sync_block() { __syncthreads(); }
+
+template <typename A>
+__device__ A shuffle_xor(A value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+// Past the L1 cache, which is not kept up to date with other multiprocessors.
+__device__ inline float load_fresh(const float* from) { return __ldcg(from); }
+__device__ inline double load_fresh(const double* from) { return __ldcg(from); }
+__device__ inline Bfloat16 load_fresh(const Bfloat16* from) { return {__ldcg(&from->bits)}; }
+__device__ inline Float16 load_fresh(const Float16* from) { return {__ldcg(&from->bits)}; }
+
+__device__ inline void add_release(unsigned* counter) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+__device__ inline unsigned load_acquire(const unsigned* counter) {
+  unsigned value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+__device__ inline void pause() { __nanosleep(20); }
+
+__device__ inline float exp(float x) { return ::expf(x); }
+__device__ inline double exp(double x) { return ::exp(x); }
+__device__ inline float tanh(float x) { return ::tanhf(x); }
+__device__ inline double tanh(double x) { return ::tanh(x); }
+__device__ inline double log(double x) { return ::log(x); }
+__device__ inline float fused(float a, float b, float c) { return ::fmaf(a, b, c); }
+__device__ inline double fused(double a, double b, double c) { return ::fma(a, b, c); }
+
+__device__ inline float to_acc(Bfloat16 x) { return __uint_as_float(uint32_t{x.bits} << 16); }
+__device__ inline float to_acc(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+__device__ inline Float16 to_float16(float x) { return {__half_as_ushort(__float2half_rn(x))}; }
+__device__ inline Bfloat16 to_bfloat16(float x) {
+  uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return {bits};
+}
+
+inline void check(cudaError_t error) {
+  if (error != cudaSuccess)
+    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocksPerSm)
+    run_kernel(const Kernel kernel) {
+  extern __shared__ __align__(16) char shared[];
+  kernel(shared);
+}
+
+template <class Kernel>
+void allow_shared(int64_t shared_bytes) {
+  constexpr int64_t kAlwaysAllowed = 48 * 1024;
+  if (shared_bytes > kAlwaysAllowed)
+    check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)));
+}
+
+inline unsigned check_grid(int64_t blocks) {
+  if (blocks > 0x7fffffff)
+    throw std::runtime_error("CUDA: expected at most 2^31 - 1 blocks, got " +
+                             std::to_string(blocks));
+  return static_cast<unsigned>(blocks);
+}
+
+template <class Kernel>
+void launch(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream stream) {
+  if (blocks == 0) return;
+  allow_shared<Kernel>(shared_bytes);
+  run_kernel<Kernel>
+      <<<check_grid(blocks), Kernel::kThreads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(
+          kernel);
+  check(cudaGetLastError());
+}
+
+// All blocks resident at once, so that they may wait for each other.
+template <class Kernel>
+void launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream stream) {
+  allow_shared<Kernel>(shared_bytes);
+  void* arguments[] = {const_cast<Kernel*>(&kernel)};
+  check(cudaLaunchCooperativeKernel(reinterpret_cast<void*>(run_kernel<Kernel>), check_grid(blocks),
+                                    Kernel::kThreads, arguments, shared_bytes,
+                                    static_cast<cudaStream_t>(stream)));
+}
+
+// How many blocks with this much shared memory the current device holds at once; 0 if not one.
+template <class Kernel>
+int64_t resident_blocks(int64_t shared_bytes) {
+  int device, processors, most_shared, per_processor;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (shared_bytes > most_shared) return 0;
+  allow_shared<Kernel>(shared_bytes);
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, run_kernel<Kernel>,
+                                                      Kernel::kThreads, shared_bytes));
+  return int64_t{processors} * per_processor;
+}
+
+}  // namespace seq2seq_ext::cuda

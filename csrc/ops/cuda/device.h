@@ -1,0 +1,62 @@
+// What the CUDA ops share: types, lengths and streams. These files see no CUDA header; all of
+// CUDA is behind csrc/kernels/cuda.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
+
+#include "../check.h"
+#include "kernels/cuda/types.h"
+
+namespace seq2seq_ext::cuda {
+
+// The caller's current stream on the tensor's device.
+Stream current_stream(const at::Tensor&);
+
+inline void check_type(const char* op, const char* name, const at::Tensor& t) {
+  const at::ScalarType type = t.scalar_type();
+  TORCH_CHECK_TYPE(
+      type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
+      ": ", name, ": expected float32, float64, bfloat16 or float16, got ", type);
+}
+
+// body.template operator()<T>() with the kernels' name of a type that check_type let through.
+template <class Body>
+auto with_type(at::ScalarType type, const Body& body) {
+  switch (type) {
+    case at::kDouble:
+      return body.template operator()<double>();
+    case at::kBFloat16:
+      return body.template operator()<Bfloat16>();
+    case at::kHalf:
+      return body.template operator()<Float16>();
+    default:
+      return body.template operator()<float>();
+  }
+}
+
+inline at::ScalarType accumulator(at::ScalarType type) {
+  return type == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// Null for an undefined tensor.
+template <typename T>
+T* data(const at::Tensor& t) {
+  return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
+}
+
+// int64 [batch] on `device`. Lengths that come from the CPU are checked; those on a GPU are not
+// read, as that would wait for it, and kernels clamp them to [0, limit].
+inline at::Tensor device_lengths(const char* op, const char* name, const at::Tensor& lengths,
+                                 int64_t batch, int64_t limit, at::Device device) {
+  if (lengths.device().is_cpu())
+    return check_lengths(op, name, lengths, batch, limit).to(device, /*non_blocking=*/true);
+  TORCH_CHECK_TYPE(lengths.scalar_type() == at::kLong, op, ": ", name, ": expected int64, got ",
+                   lengths.scalar_type());
+  TORCH_CHECK_VALUE(lengths.device() == device, op, ": ", name, ": expected on cpu or ", device,
+                    ", got ", lengths.device());
+  check_shape(op, name, lengths, {batch});
+  return lengths.contiguous();
+}
+
+}  // namespace seq2seq_ext::cuda

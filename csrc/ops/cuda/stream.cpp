@@ -1,0 +1,22 @@
+#include <torch/version.h>
+
+#include "device.h"
+
+// Without libc10_cuda where torch can say it, so that this compiles with any build of torch.
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
+#include <c10/core/impl/VirtualGuardImpl.h>
+#else
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+namespace seq2seq_ext::cuda {
+
+Stream current_stream(const at::Tensor& t) {
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 13
+  return c10::impl::VirtualGuardImpl(t.device().type()).getStream(t.device()).native_handle();
+#else
+  return c10::cuda::getCurrentCUDAStream(t.device().index()).stream();
+#endif
+}
+
+}  // namespace seq2seq_ext::cuda

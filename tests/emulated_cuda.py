@@ -1,0 +1,75 @@
+"""The CUDA kernels without a GPU: built for the emulated device of tests/cuda, run on CPU tensors.
+
+Nothing between Python and the kernels' own code is replaced but the launch and the stream.
+"""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._C import DispatchKey, DispatchKeySet
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "build" / "emulated_cuda"
+CUDA = DispatchKeySet(DispatchKey.CUDA)
+
+
+@cache
+def load() -> Any:
+    """Builds what changed and loads the library; its own ops."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / "lock", "w") as lock:  # one worker builds, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        torch_folder = Path(torch.__file__).parent
+        cmake = Path(sys.executable).with_name("cmake")
+        source = ROOT / "tests" / "cuda"
+        configure = [
+            cmake,
+            "-S",
+            source,
+            "-B",
+            FOLDER,
+            "-G",
+            "Ninja",
+            f"-DTORCH_DIR={torch_folder}",
+        ]
+        ninja = Path(sys.executable).with_name("ninja")
+        configure.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
+        for command in (configure, [cmake, "--build", FOLDER]):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+    torch.ops.load_library(str(FOLDER / "libseq2seq_ext_emulated.so"))
+    return torch.ops.seq2seq_ext_emulator
+
+
+class _Redispatch(TorchDispatchMode):
+    """Sends this package's ops to the kernels registered for CUDA."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "seq2seq_ext" and func.has_kernel_for_dispatch_key(DispatchKey.CUDA):
+            return func.redispatch(CUDA, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def emulated_cuda(
+    seed: int = 0, processors: int = 1000, shared_bytes: int = 200 * 1024
+) -> Iterator[None]:
+    """Inside, the ops of this package run their CUDA kernels on CPU tensors.
+
+    Args:
+        seed: of the order in which threads run.
+        processors, shared_bytes: of the device; it holds one block a processor.
+    """
+    emulator = load()
+    emulator.set_seed(seed)
+    emulator.set_device(processors, shared_bytes)
+    with _Redispatch():
+        yield

@@ -1,0 +1,81 @@
+"""nvcc takes every CUDA kernel for every architecture, without spills; the ops register."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from emulated_cuda import ROOT, load
+
+ARCHITECTURES = (80, 90, 100)
+KERNELS = sorted((ROOT / "csrc" / "kernels" / "cuda").glob("*.cu"))
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
+
+
+def compile_kernels(file: Path, to: Path) -> str:
+    """The compiler's report."""
+    done = subprocess.run(
+        [
+            "nvcc",
+            *("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-Wall", "-Werror", "all-warnings"),
+            *("-Xptxas", "-v", "-c", file, "-o", to),
+            *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def check_report(file: Path, report: str) -> None:
+    """No spills. Registers always suffice for kThreads * kBlocksPerSm: run_kernel's launch bounds
+    make the compiler keep that, by spilling if it must."""
+    assert report.count("bytes spill stores") >= len(ARCHITECTURES)
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    assert set(spills) == {("0", "0")}, f"{file.name} spills"
+
+
+@needs_nvcc
+def test_nvcc_takes_every_kernel(tmp_path: Path) -> None:
+    objects = [tmp_path / f"{file.stem}.o" for file in KERNELS]
+    with ThreadPoolExecutor(2) as pool:
+        for file, report in zip(KERNELS, pool.map(compile_kernels, KERNELS, objects), strict=True):
+            check_report(file, report)
+    library = tmp_path / "libkernels.so"
+    link = ["nvcc", "-shared", "-cudart", "static", "-Xlinker", "--no-undefined"]
+    subprocess.run([*link, *objects, "-o", library], check=True)
+    # Loads without a driver; nothing starts CUDA on import.
+    subprocess.run(
+        [sys.executable, "-c", f"import ctypes; ctypes.CDLL({str(library)!r})"], check=True
+    )
+
+
+@needs_nvcc
+def test_every_twin_is_registered_for_cuda() -> None:
+    load()
+    names = [
+        name
+        for file in (ROOT / "csrc" / "ops" / "cuda").glob("*.cpp")
+        for name in re.findall(r'm\.impl\("(\w+)"', file.read_text())
+    ]
+    assert names
+    for name in names:
+        has = torch._C._dispatch_has_kernel_for_dispatch_key
+        assert has(f"seq2seq_ext::{name}", "CUDA") and has(f"seq2seq_ext::{name}", "CPU"), name
+
+
+def test_stream_of_the_ops_compiles() -> None:
+    """The one file of host code that the emulated build replaces."""
+    include = Path(torch.__file__).parent / "include"
+    source = ROOT / "csrc" / "ops" / "cuda" / "stream.cpp"
+    command = ["g++", "-std=c++20", "-fsyntax-only", f"-I{ROOT / 'csrc'}", "-isystem", str(include)]
+    if torch.version.cuda:
+        command += ["-isystem", os.environ.get("CUDA_HOME", "/usr/local/cuda") + "/include"]
+    subprocess.run([*command, str(source)], check=True)
