@@ -23,6 +23,14 @@ test: build
 test-all: build
 	$(BIN)/python -m pytest -m ""
 
+# For the CUDA torch that PYTHON has (2.11 or newer), with nvcc on the PATH.
+test-cuda:
+	$(PYTHON) -m pip install --quiet --no-build-isolation --editable ".[test]"
+	$(PYTHON) -m pytest -m cuda
+	if command -v compute-sanitizer; then for tool in memcheck racecheck; do \
+	  compute-sanitizer --tool $$tool --error-exitcode 1 \
+	    $(PYTHON) -m pytest -m cuda -k equals_reference || exit 1; done; fi
+
 bench: $(VENV)/rivals
 	$(BIN)/python -m benchmarks
 

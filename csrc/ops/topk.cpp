@@ -8,11 +8,11 @@
 #include <memory>
 #include <vector>
 
-#include "check.h"
 #include "kernels/isa.h"
 #include "linear.h"
 #include "packed.h"
 #include "parallel.h"
+#include "topk_inputs.h"
 
 namespace seq2seq_ext {
 
@@ -20,11 +20,6 @@ namespace {
 
 using at::Tensor;
 using Results = std::tuple<Tensor, Tensor>;
-
-void check_k(const char* op, int64_t k, int64_t vocabulary) {
-  TORCH_CHECK_VALUE(k >= 1 && k <= vocabulary, op, ": k: expected 1 to V = ", vocabulary, ", got ",
-                    k);
-}
 
 Results empty_results(const Tensor& like, int64_t rows, int64_t k) {
   return {at::empty({rows, k}, like.options()),
@@ -149,10 +144,7 @@ Results scan_linear(const Tensor& input, const Tensor& weight, const std::option
 Results log_softmax_topk(const Tensor& logits, int64_t k) {
   const char* op = "log_softmax_topk";
   check_floating(op, "logits", logits);
-  check_dim(op, "logits", logits, 2, "[rows, V]");
-  TORCH_CHECK_VALUE(logits.size(1) > 0, op, ": logits: expected V >= 1, got shape ",
-                    logits.sizes());
-  check_k(op, k, logits.size(1));
+  check_logits(op, logits, k);
   const Tensor dense = dense_rows(logits);
   return logits.scalar_type() == at::kFloat ? scan_logits<float>(dense, k)
                                             : scan_logits<double>(dense, k);

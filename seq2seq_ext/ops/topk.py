@@ -30,7 +30,8 @@ def _backward(ctx: Any, *grads: Tensor) -> NoReturn:
 for _name, _rule in (("log_softmax_topk", _fake), ("linear_log_softmax_topk", _fake_linear)):
     torch.library.register_fake(f"seq2seq_ext::{_name}", _rule)
     torch.library.register_autograd(f"seq2seq_ext::{_name}", _backward)
-    torch.library.register_autocast(f"seq2seq_ext::{_name}", "cpu", torch.float32)
+    for _device in ("cpu", "cuda"):
+        torch.library.register_autocast(f"seq2seq_ext::{_name}", _device, torch.float32)
 
 
 def log_softmax_topk(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,99 @@
+"""The top-k kernels of CUDA: on the emulated device, and on a GPU where there is one."""
+
+import pytest
+import torch
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda
+from test_topk import ROWS, check
+
+from seq2seq_ext import ops, reference
+
+INF = float("inf")
+SIZES = [(1, 1), (63, 65), (513, 6), (2049, 3), (20_001, 11), (140_000, 2)]  # V, k
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("vocabulary", "k"), SIZES)
+def test_equals_log_softmax_and_topk(
+    vocabulary: int, k: int, dtype: torch.dtype, seed: int
+) -> None:
+    with emulated_cuda(seed):
+        check(torch.randn(2, vocabulary, dtype=dtype) * 4, min(k, vocabulary))
+
+
+@pytest.mark.parametrize("vocabulary", [7, 300, 5000])
+def test_ties_go_to_the_lowest_tokens(vocabulary: int) -> None:
+    with emulated_cuda():
+        check(torch.zeros(2, vocabulary), min(vocabulary, 40))
+        check(torch.randn(3, vocabulary).round(), min(vocabulary, 40))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_hard_rows(row: str) -> None:
+    logits = ROWS[row]()[None]
+    expected = reference.log_softmax_topk(logits, 65)[1]
+    with emulated_cuda():
+        assert torch.equal(ops.log_softmax_topk(logits, 65)[1], expected)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, INF])
+def test_a_row_without_probabilities_offers_nothing(poison: float) -> None:
+    logits = torch.randn(3, 5000)
+    with emulated_cuda():
+        clean = ops.log_softmax_topk(logits, 4)
+        logits[1, 3001] = poison
+        log_probs, indices = ops.log_softmax_topk(logits, 4)
+    assert (log_probs[1] == -INF).all() and indices[1].tolist() == [0, 1, 2, 3]
+    assert torch.equal(log_probs[::2], clean[0][::2])
+    assert torch.equal(indices[::2], clean[1][::2])
+
+
+def test_minus_infinity_comes_last() -> None:
+    logits = torch.full((2, 9000), -INF)
+    logits[0, [5, 8500]] = torch.tensor([1.0, 2.0])
+    with emulated_cuda():
+        log_probs, indices = ops.log_softmax_topk(logits, 4)
+    assert indices.tolist() == [[8500, 5, 0, 1], [0, 1, 2, 3]]
+    assert log_probs[0, :2].isfinite().all()
+    assert (log_probs[0, 2:] == -INF).all() and (log_probs[1] == -INF).all()
+
+
+def test_a_row_has_the_same_bits_in_any_company() -> None:
+    logits = torch.randn(5, 5000)
+    with emulated_cuda():
+        together = ops.log_softmax_topk(logits, 8)
+        for r in range(5):
+            alone = ops.log_softmax_topk(logits[r : r + 1], 8)
+            assert all(torch.equal(a[0], t[r]) for a, t in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    logits = (torch.randn(2, 5000) * 4).to(dtype)
+    log_probs, indices = reference.log_softmax_topk(logits.float(), 9)
+    with emulated_cuda():
+        found = ops.log_softmax_topk(logits, 9)
+    assert torch.equal(found[1], indices)
+    assert torch.allclose(found[0].float(), log_probs, rtol=torch.finfo(dtype).eps)
+
+
+def test_rows_may_lie_more_than_2_31_elements_apart() -> None:
+    # Untouched pages of a huge mapping cost nothing.
+    logits = torch.as_strided(torch.empty(2**31 + 600), (2, 500), (2**31 + 8, 1))
+    logits.copy_(torch.randn(2, 500))
+    with emulated_cuda():
+        check(logits, 5)
+
+
+@pytest.mark.parametrize("k", [0, 8])
+def test_wrong_k_raises(k: int) -> None:
+    with emulated_cuda(), pytest.raises(ValueError, match="k: expected 1 to V = 7"):
+        ops.log_softmax_topk(torch.randn(2, 7), k)
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize(("vocabulary", "k"), SIZES)
+def test_gpu_equals_reference(vocabulary: int, k: int) -> None:
+    check(torch.randn(2, vocabulary, device="cuda") * 4, min(k, vocabulary))
