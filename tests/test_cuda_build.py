@@ -75,7 +75,9 @@ def test_stream_of_the_ops_compiles() -> None:
     """The one file of host code that the emulated build replaces."""
     include = Path(torch.__file__).parent / "include"
     source = ROOT / "csrc" / "ops" / "cuda" / "stream.cpp"
-    command = ["g++", "-std=c++20", "-fsyntax-only", f"-I{ROOT / 'csrc'}", "-isystem", str(include)]
+    command = ["g++", "-std=c++20", "-fsyntax-only", f"-I{ROOT / 'csrc'}"]
+    for folder in (include, include / "torch" / "csrc" / "api" / "include"):
+        command += ["-isystem", str(folder)]
     if torch.version.cuda:
         command += ["-isystem", os.environ.get("CUDA_HOME", "/usr/local/cuda") + "/include"]
     subprocess.run([*command, str(source)], check=True)
