@@ -3,6 +3,16 @@
 import torch
 
 
+def _gemm() -> str:
+    """Which path multiplies weights of each type."""
+    ops = torch.ops.seq2seq_ext
+    paths = [
+        f"{str(dtype).removeprefix('torch.')} weights {ops.weight_path(dtype)}"
+        for dtype in (torch.float32, torch.bfloat16, torch.int8)
+    ]
+    return f"packed, {ops.isa()}: {'; '.join(paths)}"
+
+
 def info() -> dict[str, str]:
     """Version, torch, instruction set, GEMM path, threads and CUDA, each as text.
 
@@ -20,7 +30,7 @@ def info() -> dict[str, str]:
         "built_for_torch": ops.built_for_torch(),
         "isa": ops.isa(),
         "isas": ", ".join(ops.available_isas()),
-        "gemm": f"packed f32 micro-kernel ({ops.isa()})",
+        "gemm": _gemm(),
         "threads": str(torch.get_num_threads()),
         "cuda": ops.built_for_cuda(),
     }

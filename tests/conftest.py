@@ -1,6 +1,7 @@
 """Fixtures and options that all tests share."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,13 +11,30 @@ import seq2seq_ext  # noqa: F401  (loads the ops)
 ISAS = torch.ops.seq2seq_ext.available_isas()
 
 
-@pytest.fixture(params=ISAS)
+# The others differ from avx512 only in the kernels of reduced weights.
+FULL_ISAS = [isa for isa in ISAS if "_" not in isa]
+
+
+@contextmanager
+def isa_in_force(name: str) -> Iterator[str]:
+    before = torch.ops.seq2seq_ext.isa()
+    torch.ops.seq2seq_ext.set_isa(name)
+    yield name
+    torch.ops.seq2seq_ext.set_isa(before)
+
+
+@pytest.fixture(params=FULL_ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every instruction set of this CPU in turn; the one in force comes back afterwards."""
-    before = torch.ops.seq2seq_ext.isa()
-    torch.ops.seq2seq_ext.set_isa(request.param)
-    yield request.param
-    torch.ops.seq2seq_ext.set_isa(before)
+    with isa_in_force(request.param) as name:
+        yield name
+
+
+@pytest.fixture(params=ISAS)
+def weight_isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same with those that only kernels of bfloat16 and int8 weights tell apart."""
+    with isa_in_force(request.param) as name:
+        yield name
 
 
 @pytest.fixture

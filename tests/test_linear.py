@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import linear as torch_linear
+from weight_cases import DTYPES, ROUNDINGS, rounded_linear
 
 from seq2seq_ext import ops
 
@@ -21,6 +22,62 @@ def test_is_as_exact_as_torch(rows, inputs, outputs, isa, bias):
         torchs = (torch_linear(x, w, b) - exact).abs().max()
         assert (found - exact).abs().max() <= 2 * torchs + 1e-6
     assert found.shape == exact.shape
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [*SHAPES, (13, 1030, 33)])
+def test_reduced_weights_are_exact_on_rounded_factors(dtype, rows, inputs, outputs, weight_isa):
+    """Against float64 on the same rounded factors: only the sums' own rounding is left."""
+    x, w, b = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    x[:1] *= 1e-3
+    found = ops.linear(x, w, b, packed=ops.linear_pack(w, dtype=dtype))
+    exact = rounded_linear(dtype)(x.double(), w.double(), b.double())
+    assert found.shape == exact.shape
+    if dtype == torch.int8:  # the sum is exact: its conversion, two products and the bias round
+        allowed = 4 * (exact.abs() + 2 * b.abs())
+    else:
+        terms = ROUNDINGS[dtype](x.double()).abs() @ ROUNDINGS[dtype](w.double()).abs().t()
+        allowed = (inputs + 1) * (terms + b.abs())
+    assert ((found - exact).abs() <= torch.finfo(torch.float32).eps / 2 * allowed + 1e-30).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reduced_weights_give_a_row_the_same_bits_in_any_batch(dtype, weight_isa, threads):
+    x, w, b = torch.randn(199, 257), torch.randn(130, 257), torch.randn(130)
+    packed = ops.linear_pack(w, dtype=dtype)
+    torch.set_num_threads(2)
+    together = ops.linear(x, w, b, packed=packed)
+    torch.set_num_threads(1)
+    for begin, end in ((0, 1), (5, 12), (100, 199)):
+        assert torch.equal(ops.linear(x[begin:end], w, b, packed=packed), together[begin:end])
+
+
+def test_int8_sums_are_the_same_integers_on_every_path(weight_isa):
+    """The largest products there are, of one sign: no path may saturate."""
+    x, w = torch.ones(3, 4096), torch.ones(5, 4096)
+    x[1], w[2] = -1, -1
+    found = ops.linear(x, w, packed=ops.linear_pack(w, dtype=torch.int8))
+    exact = rounded_linear(torch.int8)(x.double(), w.double())
+    assert torch.equal(found, exact.float())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 3e38, 1e-42, 0.0])
+def test_reduced_weights_keep_odd_values_in_their_row(dtype, poison, weight_isa):
+    x, w = torch.randn(7, 33), torch.randn(40, 33)
+    packed = ops.linear_pack(w, dtype=dtype)
+    expected = ops.linear(x, w, packed=packed)
+    x[3, 5:] = poison
+    found = ops.linear(x, w, packed=packed)
+    others = [0, 1, 2, 4, 5, 6]
+    assert torch.equal(found[others], expected[others])
+    if not torch.tensor(poison).isfinite():
+        assert not found[3].isfinite().any()
+    column = w.clone()
+    column[7, 0] = poison
+    found = ops.linear(x[others], column, packed=ops.linear_pack(column, dtype=dtype))
+    rest = [i for i in range(40) if i != 7]
+    assert torch.equal(found[:, rest], expected[others][:, rest])
 
 
 def test_any_leading_dimensions_and_strides():
@@ -55,7 +112,47 @@ def test_registration():
         tensor.requires_grad_()
     torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, (x, w, b, None))
     torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, (x, w, None, None))
-    torch.library.opcheck(torch.ops.seq2seq_ext.linear_pack.default, (w.detach(), None))
+    for dtype in (None, *DTYPES):
+        pack = (w.detach(), dtype)
+        torch.library.opcheck(torch.ops.seq2seq_ext.linear_pack.default, pack)
+        packed = torch.ops.seq2seq_ext.linear_pack(*pack)
+        call = (x.detach(), w.detach(), b.detach(), packed)
+        torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, call)
+
+
+def test_reduced_weights_compile():
+    w = torch.randn(5, 4)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def run(x):
+        return ops.linear(x, w, packed=ops.linear_pack(w, dtype=torch.int8))
+
+    x = torch.randn(3, 4)
+    assert torch.equal(run(x), ops.linear(x, w, packed=ops.linear_pack(w, dtype=torch.int8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.uint8])
+def test_a_wrong_storage_is_named(dtype):
+    with pytest.raises(ValueError, match=r"^linear_pack: dtype: expected .*bfloat16 or int8, got"):
+        ops.linear_pack(torch.ones(2, 3), dtype=dtype)
+    with pytest.raises(ValueError, match=r"^linear_pack: dtype: expected Double, got"):
+        ops.linear_pack(torch.ones(2, 3).double(), dtype=torch.int8)
+
+
+def test_reduced_weights_give_no_gradients():
+    x, w = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
+    packed = ops.linear_pack(w, dtype=torch.bfloat16)
+    with pytest.raises(
+        ValueError, match=r"^linear: packed: expected torch.float32 where gradients"
+    ):
+        ops.linear(x, w, packed=packed)
+    with torch.no_grad():
+        assert ops.linear(x, w, packed=packed).shape == (3, 5)
+
+
+def test_int8_depth_is_limited():
+    with pytest.raises(ValueError, match=r"^linear_pack: dtype: expected at most 131072 inputs"):
+        ops.linear_pack(torch.ones(1, 131073), dtype=torch.int8)
 
 
 def test_autocast_computes_in_float32():

@@ -6,6 +6,7 @@ from recurrent_cell_suite import CellSuite
 from recurrent_layer_suite import LayerSuite, generate_options
 from recurrent_op_suite import OpSuite, generate_cases
 from recurrent_pair_suite import generate_samples
+from recurrent_weights_suite import WeightsSuite
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,4 +24,8 @@ class TestLayer(LayerSuite):
 
 
 class TestCell(CellSuite):
+    kind = LSTM
+
+
+class TestWeights(WeightsSuite):
     kind = LSTM

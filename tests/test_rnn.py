@@ -6,6 +6,7 @@ from recurrent_cell_suite import CellSuite
 from recurrent_layer_suite import LayerSuite, generate_options
 from recurrent_op_suite import OpSuite, generate_cases
 from recurrent_pair_suite import generate_samples
+from recurrent_weights_suite import WeightsSuite
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,4 +36,12 @@ class TestTanhCell(CellSuite):
 
 
 class TestReluCell(CellSuite):
+    kind = RNN_RELU
+
+
+class TestTanhWeights(WeightsSuite):
+    kind = RNN_TANH
+
+
+class TestReluWeights(WeightsSuite):
     kind = RNN_RELU

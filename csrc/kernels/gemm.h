@@ -4,11 +4,18 @@
 // padded with zeros. Rows of A and C are reached through pointers, so gathers, scatters and
 // strided batches need no copy.
 //
-//   float32   B as it is. Rows of A are read as they are.
+//   float32 (float64)   B as it is. Rows of A are read as they are.
+//   bfloat16            B rounded to the nearest. Rows of A are rounded too when encoded; the
+//                       products are exact, the sums float32.
+//   int8                B[k][n] = scale[n] * q, q in [-127, 127], scale[n] = max_k |B[k][n]| / 127.
+//                       Rows of A the same when encoded, each with a scale of its own. The sum of
+//                       the products of q is exact (K <= 131072).
+// A value that is not finite makes its int8 column or row NaN.
 //
 // Every element of C is a sum of chains of multiply-adds, one for each block of k, in order
 // of k, whatever M is and whichever rows share its tile: a row's bits never depend on its
-// batch.
+// batch. How a panel and an encoded row look inside depends on the ISA: cpu/weight_types.h,
+// cpu/bfloat16_weights.h, cpu/int8_weights.h.
 #pragma once
 
 #include <cstdint>

@@ -4,30 +4,49 @@
 
 namespace seq2seq_ext {
 
-// Each ISA's table, defined by cpu/kernels.cpp compiled with that ISA's flags.
-#define DECLARE_TABLE(isa)                        \
-  namespace isa {                                 \
-  template <typename T>                           \
-  Kernels<T> make_kernels();                      \
-  extern template Kernels<float> make_kernels();  \
-  extern template Kernels<double> make_kernels(); \
-  }
-DECLARE_TABLE(baseline)
+// Each ISA's tables, defined by cpu/kernels.cpp compiled with that ISA's flags.
+namespace baseline {
+void make_kernels(Kernels<float>&);
+void make_kernels(Kernels<double>&);
+}  // namespace baseline
 #ifdef SEQ2SEQ_EXT_X86
-DECLARE_TABLE(avx2)
-DECLARE_TABLE(avx512)
+namespace avx2 {
+void make_kernels(Kernels<float>&);
+void make_kernels(Kernels<double>&);
+}  // namespace avx2
+namespace avx512 {
+void make_kernels(Kernels<float>&);
+void make_kernels(Kernels<double>&);
+}  // namespace avx512
+// Those that add instructions for one weight type hold its kernels only.
+namespace avx512_vnni {
+void replace_kernels(Kernels<float>&, WeightType);
+}
+namespace avx512_bf16 {
+void replace_kernels(Kernels<float>&, WeightType);
+}
 #endif
-#undef DECLARE_TABLE
 
 namespace {
 
+constexpr Isa kIsas[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
+                         Isa::kAvx512Bf16};
+
 template <typename T>
-Kernels<T> make_table(Isa isa) {
+void make_table(Isa isa, Kernels<T>& table) {
 #ifdef SEQ2SEQ_EXT_X86
-  if (isa == Isa::kAvx512) return avx512::make_kernels<T>();
-  if (isa == Isa::kAvx2) return avx2::make_kernels<T>();
+  if (isa >= Isa::kAvx512) return avx512::make_kernels(table);
+  if (isa == Isa::kAvx2) return avx2::make_kernels(table);
 #endif
-  return baseline::make_kernels<T>();
+  baseline::make_kernels(table);
+}
+
+// The instructions that one weight type has for itself.
+void add_instructions(Isa isa, Kernels<float>& table) {
+#ifdef SEQ2SEQ_EXT_X86
+  if (isa >= Isa::kAvx512Vnni) avx512_vnni::replace_kernels(table, WeightType::kInt8);
+  if (isa >= Isa::kAvx512Bf16) avx512_bf16::replace_kernels(table, WeightType::kBfloat16);
+#endif
 }
 
 struct Active {
@@ -44,23 +63,28 @@ struct Active {
 
   void use(Isa chosen) {
     isa = chosen;
-    f32 = make_table<float>(chosen);
-    f64 = make_table<double>(chosen);
+    make_table(chosen, f32);
+    make_table(chosen, f64);
+    add_instructions(chosen, f32);
   }
 
   void use_best() {
-    for (Isa isa : {Isa::kAvx512, Isa::kAvx2, Isa::kBaseline})
-      if (isa_available(isa)) return use(isa);
+    Isa best = Isa::kBaseline;
+    for (Isa isa : kIsas)
+      if (isa_available(isa)) best = isa;
+    use(best);
   }
 
   std::string use(const std::string& name) {
-    for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    std::string names;
+    for (Isa isa : kIsas) {
+      names += std::string(names.empty() ? "" : ", ") + isa_name(isa);
       if (name != isa_name(isa)) continue;
       if (!isa_available(isa)) return "isa: this CPU or build does not support '" + name + "'";
       use(isa);
       return {};
     }
-    return "isa: expected baseline, avx2 or avx512, got '" + name + "'";
+    return "isa: expected one of " + names + ", got '" + name + "'";
   }
 };
 
@@ -83,6 +107,10 @@ const Kernels<double>& kernels() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
+    case Isa::kAvx512Bf16:
+      return "avx512_bf16";
+    case Isa::kAvx512Vnni:
+      return "avx512_vnni";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:
@@ -96,16 +124,44 @@ Isa active_isa() { return active().isa; }
 
 bool isa_available(Isa isa) {
 #ifdef SEQ2SEQ_EXT_X86
-  if (isa == Isa::kAvx512)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("fma");
-  if (isa == Isa::kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  switch (isa) {
+    case Isa::kAvx512Bf16:
+      return __builtin_cpu_supports("avx512bf16") && isa_available(Isa::kAvx512Vnni);
+    case Isa::kAvx512Vnni:
+      return __builtin_cpu_supports("avx512vnni") && isa_available(Isa::kAvx512);
+    case Isa::kAvx512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("fma");
+    case Isa::kAvx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    default:
+      break;
+  }
 #endif
   return isa == Isa::kBaseline;
 }
 
 std::string set_isa(const std::string& name) { return active().use(name); }
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (Isa isa : kIsas)
+    if (isa_available(isa)) names.emplace_back(isa_name(isa));
+  return names;
+}
+
+const char* weight_path(WeightType type) {
+  const Isa isa = active_isa();
+  switch (type) {
+    case WeightType::kBfloat16:
+      return isa >= Isa::kAvx512Bf16 ? "vdpbf16ps" : "widened to float32";
+    case WeightType::kInt8:
+      return isa >= Isa::kAvx512Vnni ? "vpdpbusd" : "widened to int16";
+    default:
+      return "as they are";
+  }
+}
 
 const std::string& isa_load_error() { return active().load_error; }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "attention.h"
 #include "attentional_decoder.h"
@@ -14,7 +15,9 @@
 
 namespace seq2seq_ext {
 
-enum class Isa { kBaseline, kAvx2, kAvx512 };
+// Each holds all that stands before it. The last two differ from kAvx512 by the instruction
+// that int8 and bfloat16 weights have for themselves.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
 
 template <typename T>
 struct Kernels {
@@ -52,6 +55,10 @@ Isa active_isa();
 
 // Whether this build holds the ISA and this CPU runs it.
 bool isa_available(Isa isa);
+std::vector<std::string> available_isas();
+
+// How the ISA in force multiplies weights of the type, in words.
+const char* weight_path(WeightType type);
 
 // Puts the named ISA in force. Returns an empty string, or the reason it can't.
 // Not to be called while kernels run: tests switch between calls.

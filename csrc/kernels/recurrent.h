@@ -86,8 +86,9 @@ struct RecurrentBackward {
   T* grad_projected;              // [N, P] out: grad of the projected state; null without it
 };
 
-// Those of one weight type: forward reads its packed weights in it. Backward is the same in
-// every weight type, on the weights as they are.
+// Those of one weight type: forward reads packed weights of that type (gemm.h), the biases among
+// them as they are; the rows of input and state that meet them are encoded inside. Backward is
+// the same in every weight type, on the weights as they are.
 template <typename T>
 struct RecurrentKernels {
   int64_t gates;     // G

@@ -13,7 +13,7 @@ enum class WeightType { kFloat32, kBfloat16, kInt8 };
 template <typename T>
 constexpr int kWeightTypes = 1;
 template <>
-inline constexpr int kWeightTypes<float> = 1;
+inline constexpr int kWeightTypes<float> = 3;
 
 // One table of kernels for each weight type.
 template <typename T, class Table>

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/isa.h"
+#include "packed.h"
 #include "parallel.h"
 #include "recurrent.h"
 
@@ -13,12 +14,7 @@ namespace {
 
 std::string isa() { return isa_name(active_isa()); }
 
-std::vector<std::string> available_isas() {
-  std::vector<std::string> names;
-  for (Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512})
-    if (isa_available(isa)) names.emplace_back(isa_name(isa));
-  return names;
-}
+std::string path_of(at::ScalarType dtype) { return weight_path(weight_type(dtype)); }
 
 // Tests force each path; an unknown or unsupported one raises.
 void set_active_isa(const std::string& name) {
@@ -64,6 +60,7 @@ std::string built_for_cuda() { return SEQ2SEQ_EXT_CUDA; }
 TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("isa() -> str", &isa);
   m.def("available_isas() -> str[]", &available_isas);
+  m.def("weight_path(ScalarType dtype) -> str", &path_of);
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
   m.def("max_threads() -> int", [] { return static_cast<int64_t>(max_threads()); });

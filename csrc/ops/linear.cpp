@@ -77,7 +77,7 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
 
 Tensor linear_pack(const Tensor& weight, std::optional<at::ScalarType> asked) {
   check_weight("linear_pack", weight);
-  const at::ScalarType dtype = packed_dtype("linear_pack", weight, asked);
+  const at::ScalarType dtype = packed_dtype("linear_pack", weight, asked, weight.size(1));
   return weight.scalar_type() == at::kFloat ? pack<float>(weight, dtype)
                                             : pack<double>(weight, dtype);
 }

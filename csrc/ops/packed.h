@@ -8,13 +8,8 @@
 
 namespace seq2seq_ext {
 
-// The storage that pack ops are asked for: by default the weights' own.
-inline at::ScalarType packed_dtype(const char* op, const at::Tensor& weight,
-                                   std::optional<at::ScalarType> asked) {
-  const at::ScalarType own = weight.scalar_type(), dtype = asked.value_or(own);
-  TORCH_CHECK_VALUE(dtype == own, op, ": dtype: expected ", own, ", got ", dtype);
-  return dtype;
-}
+// Depth up to which sums of int8 products fit int32.
+constexpr int64_t kInt8Depth = 131072;
 
 inline WeightType weight_type(at::ScalarType packed) {
   switch (packed) {
@@ -27,10 +22,31 @@ inline WeightType weight_type(at::ScalarType packed) {
   }
 }
 
-// The type of the packed weights that an op got for activations of type `input`.
+// Whether weights stored as `packed` meet activations (and come from weights) of type `own`.
+inline bool is_storage_of(at::ScalarType own, at::ScalarType packed) {
+  return packed == own || (own == at::kFloat && (packed == at::kBFloat16 || packed == at::kChar));
+}
+
+inline const char* or_reduced(at::ScalarType own) {
+  return own == at::kFloat ? ", bfloat16 or int8" : "";
+}
+
+// The storage that pack ops are asked for: by default the weights' own. depth: the longest sum.
+inline at::ScalarType packed_dtype(const char* op, const at::Tensor& weight,
+                                   std::optional<at::ScalarType> asked, int64_t depth) {
+  const at::ScalarType own = weight.scalar_type(), dtype = asked.value_or(own);
+  TORCH_CHECK_VALUE(is_storage_of(own, dtype), op, ": dtype: expected ", own, or_reduced(own),
+                    ", got ", dtype);
+  TORCH_CHECK_VALUE(dtype != at::kChar || depth <= kInt8Depth, op, ": dtype: expected at most ",
+                    kInt8Depth, " inputs with int8, got ", depth);
+  return dtype;
+}
+
+// The type of the packed weights that an op got for activations like `input`.
 inline WeightType check_packed(const char* op, const at::Tensor& packed, const at::Tensor& input) {
-  TORCH_CHECK_TYPE(packed.scalar_type() == input.scalar_type(), op, ": packed: expected ",
-                   input.scalar_type(), " like input, got ", packed.scalar_type());
+  const at::ScalarType own = input.scalar_type();
+  TORCH_CHECK_TYPE(is_storage_of(own, packed.scalar_type()), op, ": packed: expected ", own,
+                   or_reduced(own), ", got ", packed.scalar_type());
   TORCH_CHECK_VALUE(packed.device() == input.device(), op, ": packed: expected on ", input.device(),
                     " like input, got ", packed.device());
   return weight_type(packed.scalar_type());

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "kernels/gemm.h"
 #include "kernels/run_team.h"
@@ -28,9 +30,38 @@ void parallel(int64_t count, int64_t grain, const Body& body) {
     at::parallel_for(0, count, grain, run);
 }
 
-// packed = the panels of b; rows of c = a b, over all threads.
+// Rows of A as multiply reads them: encoded over all threads where the weights want that. Each
+// a[m] is T [depth].
 template <typename T>
-void parallel_multiply(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64_t rows) {
+class ReadyRows {
+ public:
+  ReadyRows(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64_t rows) : rows_(gemm.a) {
+    if (!kernels.encodes) return;
+    constexpr int64_t kValuesPerTask = 16384;
+    const int64_t bytes = kernels.row_bytes(gemm.depth);
+    encoded_ = at::empty({rows * bytes}, at::kByte);
+    pointers_.resize(rows);
+    char* to = static_cast<char*>(encoded_.data_ptr());
+    parallel(rows, 1 + kValuesPerTask / (gemm.depth + 1), [&](int64_t row) {
+      pointers_[row] = to + row * bytes;
+      kernels.encode(static_cast<const T*>(gemm.a[row]), gemm.a_stride, gemm.depth,
+                     to + row * bytes);
+    });
+    rows_ = pointers_.data();
+  }
+  const void* const* data() const { return rows_; }
+
+ private:
+  const void* const* rows_;
+  at::Tensor encoded_;
+  std::vector<const void*> pointers_;
+};
+
+// gemm.panels = the panels of b; rows of c = a b, over all threads.
+template <typename T>
+void parallel_multiply(const GemmKernels<T>& kernels, Gemm<T> gemm, int64_t rows) {
+  const ReadyRows<T> ready(kernels, gemm, rows);
+  gemm.a = ready.data();
   const int64_t panels = (gemm.columns + kernels.panel_width - 1) / kernels.panel_width;
   constexpr int64_t kRowBlock = 192;
   const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;

@@ -107,6 +107,9 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
   const Weights weights(in.op, in.weights, in.has_biases, k.gates, k.has_cell);
   const Sizes s = check_inputs(in, weights, k.gates);
   const Ragged ragged(check_row_lengths(in, s), s.batch, s.steps);
+  TORCH_CHECK_VALUE(!save || type == WeightType::kFloat32, in.op, ": packed: expected ",
+                    in.input.scalar_type(), " where gradients are wanted, got ",
+                    given->scalar_type());
   if (given)
     check_shape(in.op, "packed", *given,
                 {s.directions, k.packed_forward_size(s) / given->itemsize()});
@@ -272,13 +275,15 @@ at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, boo
                       std::optional<at::ScalarType> asked) {
   TORCH_CHECK_VALUE(!weights.empty(), op, ": weights: expected at least 2 tensors, got 0");
   check_floating(op, "weights", weights[0]);
-  const at::ScalarType dtype = packed_dtype(op, weights[0], asked);
   const auto pack = [&]<typename T>(const RecurrentKernels<T>& k) {
-    return pack_forward<T>(k, Weights(op, weights, has_biases, k.gates, k.has_cell), dtype);
+    const Weights checked(op, weights, has_biases, k.gates, k.has_cell);
+    const RecurrentSizes s = checked.sizes();
+    const at::ScalarType dtype =
+        packed_dtype(op, weights[0], asked, std::max({s.input, s.hidden, s.output}));
+    return pack_forward<T>(cell_kernels<T>(cell, weight_type(dtype)), checked, dtype);
   };
-  return weights[0].scalar_type() == at::kFloat
-             ? pack(cell_kernels<float>(cell, weight_type(dtype)))
-             : pack(cell_kernels<double>(cell));
+  return weights[0].scalar_type() == at::kFloat ? pack(cell_kernels<float>(cell))
+                                                : pack(cell_kernels<double>(cell));
 }
 
 int64_t layer_packed_size(CellKind cell, const RecurrentSizes& sizes, at::ScalarType dtype) {

@@ -20,7 +20,10 @@ def linear(
         input: ``[..., I]``, float32 or float64.
         weight: ``[O, I]``.
         bias: ``[O]``, or None.
-        packed: what :func:`linear_pack` gave for ``weight``; saves packing in inference.
+        packed: what :func:`linear_pack` gave for ``weight``; saves packing in inference. If it
+            is stored as bfloat16 or int8, so is what meets it: rows of ``input`` are rounded to
+            the same type (int8: to integers of [-127, 127] times a scale of the row's own), and
+            no gradient may be wanted.
 
     Returns:
         ``[..., O]``.
@@ -47,17 +50,34 @@ def linear_pack(weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
 
     Args:
         weight: ``[O, I]``.
-        dtype: how to store it; None means as it is.
+        dtype: how to store it: ``torch.bfloat16`` or ``torch.int8`` (a scale for each row of
+            ``weight``, the largest value is 127) of a float32 weight; None means as it is.
 
     Returns:
         An opaque tensor of that dtype.
+
+    Raises:
+        ValueError, TypeError: a wrong argument, named in the message.
+
+    Example:
+        >>> import torch
+        >>> from seq2seq_ext import ops
+        >>> weight = torch.ones(4, 3)
+        >>> packed = ops.linear_pack(weight, dtype=torch.int8)
+        >>> ops.linear(torch.ones(1, 3), weight, packed=packed).tolist()
+        [[3.0, 3.0, 3.0, 3.0]]
     """
     packed: Tensor = torch.ops.seq2seq_ext.linear_pack(weight, dtype)
     return packed
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, _ = inputs
+    input, weight, _, packed = inputs
+    if packed is not None and packed.dtype != weight.dtype:
+        raise ValueError(
+            f"linear: packed: expected {weight.dtype} where gradients are wanted, got "
+            f"{packed.dtype}"
+        )
     ctx.save_for_backward(input, weight)
 
 

@@ -34,7 +34,9 @@ def lstm(
             state is projected.
         lengths: int64 ``[B]`` in any order, zeros allowed; None means all T.
         has_biases: whether ``weights`` holds biases.
-        packed: what :func:`lstm_pack` gave for ``weights``; saves packing in inference.
+        packed: what :func:`lstm_pack` gave for ``weights``; saves packing in inference. If it is
+            stored as bfloat16 or int8, inputs and states are rounded where they meet it, as in
+            :func:`seq2seq_ext.ops.linear`, and no gradient may be wanted.
 
     Returns:
         ``output [T, B, D*P]`` (zero past each length), ``h_n [D, B, P]`` and ``c_n [D, B, H]``
@@ -71,7 +73,8 @@ def lstm_pack(
 
     Args:
         weights, has_biases: as :func:`lstm`'s.
-        dtype: how to store the weights; None means as they are.
+        dtype: how to store the weights: ``torch.bfloat16`` or ``torch.int8`` (a scale for each
+            row of a weight) of float32 weights; None means as they are. Biases stay as they are.
 
     Returns:
         An opaque tensor ``[D, ...]`` of that dtype.

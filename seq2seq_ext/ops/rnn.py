@@ -33,7 +33,9 @@ def rnn(
         nonlinearity: ``"tanh"`` or ``"relu"``.
         lengths: int64 ``[B]`` in any order, zeros allowed; None means all T.
         has_biases: whether ``weights`` holds biases.
-        packed: what :func:`rnn_pack` gave for ``weights``; saves packing in inference.
+        packed: what :func:`rnn_pack` gave for ``weights``; saves packing in inference. If it is
+            stored as bfloat16 or int8, inputs and states are rounded where they meet it, as in
+            :func:`seq2seq_ext.ops.linear`, and no gradient may be wanted.
 
     Returns:
         ``output [T, B, D*H]`` (zero past each length), ``h_n [D, B, H]`` of each row's last

@@ -3,12 +3,9 @@
 // the finished tile while it is still in L1.
 #pragma once
 
-#include "simd.h"
+#include "weight_types.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
-
-template <typename T>
-constexpr int kPanelWidth = 2 * Simd<T>::kLanes;
 
 // 2 * kTileRows accumulators leave room for a panel row and a broadcast: 16 vector
 // registers, or 32 with AVX-512.
@@ -23,44 +20,47 @@ constexpr int64_t panel_count(int64_t columns) {
   return (columns + kPanelWidth<T> - 1) / kPanelWidth<T>;
 }
 
-template <typename T>
+template <class W>
 struct Tile {
-  const T* const* a;  // [rows] -> [depth]
-  const T* panels;    // first panel
-  int64_t depth;
-  int64_t panel_stride;  // from one panel to the next
-  T* c;                  // [rows][panels * kPanelWidth], row stride c_stride
+  using T = typename W::T;
+  const typename W::Row* const* a;   // [rows] -> [steps]
+  const typename W::Stored* panels;  // first panel
+  int64_t steps;                     // groups of depths
+  int64_t panel_stride;              // bytes from one panel to the next
+  T* c;                              // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
-  bool accumulate;       // the finished sum is added to c
-  int64_t a_stride = 1;  // from one depth to the next
+  bool accumulate;                 // the finished sum is added to c
+  int64_t a_stride = W::kRowStep;  // from one step to the next
 };
 
-template <int kRows, int kPanels, typename T>
-inline void multiply_tile(const Tile<T>& t) {
+template <int kRows, int kPanels, class W>
+inline void multiply_tile(const Tile<W>& t) {
+  using T = typename W::T;
   constexpr int kWidth = kPanelWidth<T>, kLanes = Simd<T>::kLanes;
-  Vec<T> acc[kRows][kPanels][2];
+  typename W::Sum acc[kRows][kPanels][2];
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      acc[m][p][0] = Vec<T>{};
-      acc[m][p][1] = Vec<T>{};
+      acc[m][p][0] = typename W::Sum{};
+      acc[m][p][1] = typename W::Sum{};
     }
-  const T* a[kRows];
+  const typename W::Row* a[kRows];
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) a[m] = t.a[m];
-  const T* b = t.panels;
-  for (int64_t k = 0; k < t.depth * t.a_stride; k += t.a_stride, b += kWidth) {
+  constexpr int kStep = kWidth * W::kGroup;
+  const typename W::Stored* b = t.panels;
+  for (int64_t k = 0; k < t.steps * t.a_stride; k += t.a_stride, b += kStep) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      __builtin_prefetch(b + p * t.panel_stride + kPrefetch * kWidth);
-      const Vec<T> b0 = load(b + p * t.panel_stride);
-      const Vec<T> b1 = load(b + p * t.panel_stride + kLanes);
+      const typename W::Stored* row = behind<typename W::Stored>(b, p * t.panel_stride);
+      __builtin_prefetch(row + kPrefetch * kStep);
+      const typename W::Weights b0 = W::load(row);
+      const typename W::Weights b1 = W::load(row + kStep / 2);
 #pragma GCC unroll 12
       for (int m = 0; m < kRows; ++m) {
-        const Vec<T> x = broadcast(a[m][k]);
-        acc[m][p][0] = multiply_add(x, b0, acc[m][p][0]);
-        acc[m][p][1] = multiply_add(x, b1, acc[m][p][1]);
+        W::step(a[m] + k, b0, acc[m][p][0]);
+        W::step(a[m] + k, b1, acc[m][p][1]);
       }
     }
   }
@@ -69,30 +69,28 @@ inline void multiply_tile(const Tile<T>& t) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       T* end = t.c + m * t.c_stride + p * kWidth;
-      if (t.accumulate) {
-        acc[m][p][0] += load(end);
-        acc[m][p][1] += load(end + kLanes);
-      }
-      store(end, acc[m][p][0]);
-      store(end + kLanes, acc[m][p][1]);
+      const typename W::Stored* panel = behind<typename W::Stored>(t.panels, p * t.panel_stride);
+      for (int half = 0; half < 2; ++half, end += kLanes)
+        store(end,
+              W::finish(acc[m][p][half], a[m], panel, half * kLanes, t.accumulate ? end : nullptr));
     }
 }
 
-template <int kRows, typename T>
-inline void multiply_rows(Tile<T> t, int64_t panels) {
+template <int kRows, class W>
+inline void multiply_rows(Tile<W> t, int64_t panels) {
   // Few rows: several panels at once keep enough independent chains in flight.
   constexpr int kPanels = kRows == 1 ? 4 : kRows <= 3 ? 2 : 1;
   const auto step = [&t](int64_t n) {
-    t.panels += n * t.panel_stride;
-    t.c += n * kPanelWidth<T>;
+    t.panels = behind<typename W::Stored>(t.panels, n * t.panel_stride);
+    t.c += n * kPanelWidth<typename W::T>;
   };
   for (; panels >= kPanels; panels -= kPanels, step(kPanels)) multiply_tile<kRows, kPanels>(t);
   for (; panels > 0; --panels, step(1)) multiply_tile<kRows, 1>(t);
 }
 
-// rows <= kTileRows.
-template <typename T>
-inline void multiply_tiles(const Tile<T>& t, int64_t rows, int64_t panels) {
+// rows <= kTileRows. One copy for all callers: it is large.
+template <class W>
+__attribute__((noinline)) void multiply_tiles(const Tile<W>& t, int64_t rows, int64_t panels) {
   switch (rows) {
     case 1:
       return multiply_rows<1>(t, panels);

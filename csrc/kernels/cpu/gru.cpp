@@ -4,12 +4,12 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> gru_kernels() {
-  return {{recurrent_kernels<GruCell, T>()}};
+template <class W>
+RecurrentKernels<typename W::T> gru_kernels() {
+  return recurrent_kernels<GruCell, W>();
 }
 
-template ByWeightType<float, RecurrentKernels<float>> gru_kernels();
-template ByWeightType<double, RecurrentKernels<double>> gru_kernels();
+#define INSTANTIATE(W) template RecurrentKernels<W::T> gru_kernels<W>();
+SEQ2SEQ_EXT_FOR_WEIGHTS(INSTANTIATE)
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

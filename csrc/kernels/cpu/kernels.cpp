@@ -2,21 +2,44 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-template <typename T>
-Kernels<T> make_kernels() {
-  return {gemm_kernels<T>(),
-          lstm_kernels<T>(),
-          gru_kernels<T>(),
-          rnn_tanh_kernels<T>(),
-          rnn_relu_kernels<T>(),
-          attention_kernels<T>(),
-          topk_kernels<T>(),
-          linear_cross_entropy_kernels<T>(),
-          attentional_decoder_kernels<T>(),
-          pointwise_kernels<T>()};
+template <class W>
+void add_kernels(Kernels<typename W::T>& table, WeightType type) {
+  const int i = static_cast<int>(type);
+  table.gemm.of[i] = gemm_kernels<W>();
+  table.lstm.of[i] = lstm_kernels<W>();
+  table.gru.of[i] = gru_kernels<W>();
+  table.rnn_tanh.of[i] = rnn_tanh_kernels<W>();
+  table.rnn_relu.of[i] = rnn_relu_kernels<W>();
 }
 
-template Kernels<float> make_kernels();
-template Kernels<double> make_kernels();
+#ifdef SEQ2SEQ_EXT_WEIGHTS
+
+void replace_kernels(Kernels<float>& table, WeightType type) {
+  add_kernels<SEQ2SEQ_EXT_WEIGHTS>(table, type);
+}
+
+#else
+
+void make_kernels(Kernels<float>& table) {
+  add_kernels<FullWeights<float> >(table, WeightType::kFloat32);
+  add_kernels<Bfloat16Weights>(table, WeightType::kBfloat16);
+  add_kernels<Int8Weights>(table, WeightType::kInt8);
+  table.attention = attention_kernels<float>();
+  table.topk = topk_kernels<float>();
+  table.linear_cross_entropy = linear_cross_entropy_kernels<float>();
+  table.attentional_decoder = attentional_decoder_kernels<float>();
+  table.pointwise = pointwise_kernels<float>();
+}
+
+void make_kernels(Kernels<double>& table) {
+  add_kernels<FullWeights<double> >(table, WeightType::kFloat32);
+  table.attention = attention_kernels<double>();
+  table.topk = topk_kernels<double>();
+  table.linear_cross_entropy = linear_cross_entropy_kernels<double>();
+  table.attentional_decoder = attentional_decoder_kernels<double>();
+  table.pointwise = pointwise_kernels<double>();
+}
+
+#endif
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -4,12 +4,12 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> lstm_kernels() {
-  return {{recurrent_kernels<LstmCell, T>()}};
+template <class W>
+RecurrentKernels<typename W::T> lstm_kernels() {
+  return recurrent_kernels<LstmCell, W>();
 }
 
-template ByWeightType<float, RecurrentKernels<float>> lstm_kernels();
-template ByWeightType<double, RecurrentKernels<double>> lstm_kernels();
+#define INSTANTIATE(W) template RecurrentKernels<W::T> lstm_kernels<W>();
+SEQ2SEQ_EXT_FOR_WEIGHTS(INSTANTIATE)
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -9,40 +9,6 @@
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 template <class Cell, typename T>
-struct PackedBackward {
-  int64_t weight_hh, weight_hr, size;
-
-  explicit PackedBackward(const RecurrentSizes& s) {
-    weight_hh = 0;
-    weight_hr = lines<T>(panel_count<T>(s.output) * kPanelWidth<T> * Cell::kGates * s.hidden);
-    size = weight_hr +
-           (s.projected ? lines<T>(panel_count<T>(s.hidden) * kPanelWidth<T> * s.output) : 0);
-  }
-};
-
-template <class Cell, typename T>
-int64_t packed_backward_size(const RecurrentSizes& sizes) {
-  return PackedBackward<Cell, T>(sizes).size;
-}
-
-// B[k][n] = weight[k][n] -> panels.
-template <typename T>
-void pack_rows(const T* weight, int64_t depth, int64_t columns, T* panels) {
-  constexpr int64_t kWidth = kPanelWidth<T>;
-  for (int64_t n0 = 0; n0 < columns; n0 += kWidth)
-    for (int64_t k = 0; k < depth; ++k, panels += kWidth)
-      for (int64_t j = 0; j < kWidth; ++j)
-        panels[j] = n0 + j < columns ? weight[k * columns + n0 + j] : T(0);
-}
-
-template <class Cell, typename T>
-void pack_backward(const RecurrentSizes& s, const RecurrentWeights<T>& w, void* packed) {
-  const PackedBackward<Cell, T> at(s);
-  pack_rows(w.weight_hh, Cell::kGates * s.hidden, s.output, part<T>(packed, at.weight_hh));
-  if (s.projected) pack_rows(w.weight_hr, s.output, s.hidden, part<T>(packed, at.weight_hr));
-}
-
-template <class Cell, typename T>
 class BackwardPass {
  public:
   BackwardPass(const RecurrentBackward<T>& args, const Team& team)
@@ -109,9 +75,10 @@ class BackwardPass {
         height = tile_height(active - b);
         if (a_.sizes.projected) {
           for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_projected + (offset + b + m) * depth;
-          multiply_tiles<T>({a, part<T>(a_.packed, at_.weight_hr) + block * kWidth * depth, depth,
-                             0, tile, kWidth, false},
-                            height, 1);
+          multiply_tiles<FullWeights<T>>(
+              {a, behind<T>(a_.packed, at_.weight_hr) + block * kWidth * depth, depth, 0, tile,
+               kWidth, false},
+              height, 1);
         }
         for (int64_t m = 0; m < height; ++m) unit_gradients(s, b + m, block, tile + m * kWidth);
       }
@@ -159,8 +126,8 @@ class BackwardPass {
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
         for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_gates_h + (offset + b + m) * depth;
-        multiply_tiles<T>(
-            {a, part<T>(a_.packed, at_.weight_hh) + n0 * depth, depth, 0, tile, kWidth, false},
+        multiply_tiles<FullWeights<T>>(
+            {a, behind<T>(a_.packed, at_.weight_hh) + n0 * depth, depth, 0, tile, kWidth, false},
             height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = a_.grad_h + a_.ragged.rows[b + m] * size;
@@ -186,19 +153,20 @@ void backward(const RecurrentBackward<T>& args, const Team& team) {
   BackwardPass<Cell, T>(args, team).run();
 }
 
-// The kernel table's entry for a cell.
-template <class Cell, typename T>
-RecurrentKernels<T> recurrent_kernels() {
+// The kernel table's entry for a cell and a weight type.
+template <class Cell, class W>
+RecurrentKernels<typename W::T> recurrent_kernels() {
+  using T = typename W::T;
   return {Cell::kGates,
           Cell::kSaved,
           Cell::kHasCell,
           Cell::kSplit,
-          packed_forward_size<Cell, T>,
-          pack_forward<Cell, T>,
+          packed_forward_size<Cell, W>,
+          pack_forward<Cell, W>,
           packed_backward_size<Cell, T>,
           pack_backward<Cell, T>,
-          forward_workspace<Cell, T>,
-          forward<Cell, T>,
+          forward_workspace<Cell, W>,
+          forward<Cell, W>,
           backward<Cell, T>};
 }
 

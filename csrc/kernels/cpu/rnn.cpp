@@ -4,19 +4,19 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> rnn_tanh_kernels() {
-  return {{recurrent_kernels<RnnCell<Tanh>, T>()}};
+template <class W>
+RecurrentKernels<typename W::T> rnn_tanh_kernels() {
+  return recurrent_kernels<RnnCell<Tanh>, W>();
 }
 
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> rnn_relu_kernels() {
-  return {{recurrent_kernels<RnnCell<Relu>, T>()}};
+template <class W>
+RecurrentKernels<typename W::T> rnn_relu_kernels() {
+  return recurrent_kernels<RnnCell<Relu>, W>();
 }
 
-template ByWeightType<float, RecurrentKernels<float>> rnn_tanh_kernels();
-template ByWeightType<double, RecurrentKernels<double>> rnn_tanh_kernels();
-template ByWeightType<float, RecurrentKernels<float>> rnn_relu_kernels();
-template ByWeightType<double, RecurrentKernels<double>> rnn_relu_kernels();
+#define INSTANTIATE(W)                                   \
+  template RecurrentKernels<W::T> rnn_tanh_kernels<W>(); \
+  template RecurrentKernels<W::T> rnn_relu_kernels<W>();
+SEQ2SEQ_EXT_FOR_WEIGHTS(INSTANTIATE)
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

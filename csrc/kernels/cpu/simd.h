@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#ifdef __FMA__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
@@ -28,6 +28,7 @@ using Vec = typename Simd<T>::Vec;
 using VecF = Vec<float>;
 using VecD = Vec<double>;
 using VecI = Vec<int32_t>;
+using VecS = Vec<int16_t>;
 
 template <typename T>
 inline Vec<T> load(const T* p) {
@@ -96,6 +97,43 @@ inline VecF reciprocal(VecF x) {
 }
 
 inline VecD reciprocal(VecD x) { return 1.0 / x; }
+
+// To the nearest integer, ties to even.
+inline VecI round_to_int(VecF x) {
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  return (VecI)_mm512_cvtps_epi32((__m512)x);
+#elif SEQ2SEQ_EXT_VECTOR_BYTES == 32
+  return (VecI)_mm256_cvtps_epi32((__m256)x);
+#elif defined(__SSE2__)
+  return (VecI)_mm_cvtps_epi32((__m128)x);
+#else
+  VecI n;
+  for (int i = 0; i < Simd<float>::kLanes; ++i) n[i] = (int32_t)__builtin_nearbyintf(x[i]);
+  return n;
+#endif
+}
+
+// sum[i] + a[2 i] b[2 i] + a[2 i + 1] b[2 i + 1].
+inline VecI add_pairs(VecS a, VecS b, VecI sum) {
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  return sum + (VecI)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif SEQ2SEQ_EXT_VECTOR_BYTES == 32
+  return sum + (VecI)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return sum + (VecI)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  for (int i = 0; i < Simd<int32_t>::kLanes; ++i)
+    sum[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+  return sum;
+#endif
+}
+
+inline VecS widen(const int8_t* p) {
+  typedef int8_t Half __attribute__((vector_size(kVectorBytes / 2)));
+  Half half;
+  __builtin_memcpy(&half, p, sizeof(half));
+  return __builtin_convertvector(half, VecS);
+}
 
 // Lanes are added in a fixed tree, so a sum never depends on its neighbours.
 template <typename T>

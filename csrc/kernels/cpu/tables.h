@@ -1,20 +1,31 @@
-// What each noun's file hands to this ISA's kernel table (kernels.cpp).
+// What each noun's file hands to this ISA's kernel table (kernels.cpp), and for which weight
+// types it is compiled here.
 #pragma once
 
 #include "../isa.h"
+#include "bfloat16_weights.h"
+#include "int8_weights.h"
+
+// An ISA that adds instructions for one weight type compiles that type only.
+#ifdef SEQ2SEQ_EXT_WEIGHTS
+#define SEQ2SEQ_EXT_FOR_WEIGHTS(X) X(SEQ2SEQ_EXT_WEIGHTS)
+#else
+#define SEQ2SEQ_EXT_FOR_WEIGHTS(X) \
+  X(FullWeights<float>) X(FullWeights<double>) X(Bfloat16Weights) X(Int8Weights)
+#endif
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-template <typename T>
-ByWeightType<T, GemmKernels<T>> gemm_kernels();
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> lstm_kernels();
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> gru_kernels();
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> rnn_tanh_kernels();
-template <typename T>
-ByWeightType<T, RecurrentKernels<T>> rnn_relu_kernels();
+template <class W>
+GemmKernels<typename W::T> gemm_kernels();
+template <class W>
+RecurrentKernels<typename W::T> lstm_kernels();
+template <class W>
+RecurrentKernels<typename W::T> gru_kernels();
+template <class W>
+RecurrentKernels<typename W::T> rnn_tanh_kernels();
+template <class W>
+RecurrentKernels<typename W::T> rnn_relu_kernels();
 template <typename T>
 AttentionKernels<T> attention_kernels();
 template <typename T>

@@ -1,0 +1,87 @@
+// bfloat16 weights: two depths side by side, sums in float32. Rows are rounded to bfloat16, so
+// the products are exact; where the CPU multiplies no bfloat16, both are widened to float32.
+#pragma once
+
+#include "weight_types.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+// Nearest, ties to even; a NaN stays one.
+inline uint32_t bfloat16_bits(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
+}
+
+struct Bfloat16Layout {
+  using T = float;
+  using Stored = uint16_t;
+  using Sum = VecF;
+  static constexpr int kGroup = 2;
+  static constexpr int64_t kPanelHead = 0, kRowHead = 0;
+  static constexpr bool kEncodes = true;
+
+  template <class At>
+  static void pack(const At& at, int64_t depth, int64_t width, Stored* panel) {
+    for (int64_t k = 0; k < depth + depth % 2; ++k)
+      for (int64_t j = 0; j < kPanelWidth<T>; ++j) {
+        const bool real = j < width && k < depth;
+        panel[(k / 2 * kPanelWidth<T> + j) * 2 + k % 2] = real ? bfloat16_bits(at(k, j)) : 0;
+      }
+  }
+  template <class Row>
+  static VecF finish(Sum sum, const Row*, const Stored*, int, const T* onto) {
+    return onto ? sum + SEQ2SEQ_EXT_ISA::load(onto) : sum;
+  }
+};
+
+#ifdef __AVX512BF16__
+
+struct Bfloat16Weights : Bfloat16Layout {
+  using Row = uint32_t;  // a pair
+  using Weights = __m512bh;
+  static constexpr int kRowStep = 1;
+
+  static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
+    for (int64_t k = 0; k < depth / 2; ++k)
+      encoded[k] = bfloat16_bits(row[2 * k * stride]) | bfloat16_bits(row[(2 * k + 1) * stride])
+                                                            << 16;
+    if (depth % 2) encoded[depth / 2] = bfloat16_bits(row[(depth - 1) * stride]);
+  }
+  static Weights load(const Stored* weights) { return (Weights)_mm512_loadu_si512(weights); }
+  static void step(const Row* row, Weights w, Sum& sum) {
+    sum = (VecF)_mm512_dpbf16_ps((__m512)sum, w, (__m512bh)_mm512_set1_epi32(*row));
+  }
+};
+
+#else
+
+struct Bfloat16Weights : Bfloat16Layout {
+  using Row = float;
+  struct Weights {
+    VecF even, odd;
+  };
+  static constexpr int kRowStep = 2;
+
+  static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const uint32_t bits = bfloat16_bits(row[k * stride]) << 16;
+      __builtin_memcpy(encoded + k, &bits, sizeof(bits));
+    }
+    if (depth % 2) encoded[depth] = 0;
+  }
+  static Weights load(const Stored* weights) {
+    VecI pairs;
+    __builtin_memcpy(&pairs, weights, sizeof(pairs));
+    return {(VecF)(pairs << 16), (VecF)(pairs & static_cast<int32_t>(0xffff0000))};
+  }
+  static void step(const Row* row, Weights w, Sum& sum) {
+    sum = multiply_add(broadcast(row[0]), w.even, sum);
+    sum = multiply_add(broadcast(row[1]), w.odd, sum);
+  }
+};
+
+#endif
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -1,0 +1,100 @@
+// The weight types at work: how weights lie in a panel, what a row of activations becomes, and
+// one step of a sum over the depth. Everything above is one source for all of them.
+//
+// A weight type W has
+//   T                        activations, biases and results
+//   kGroup                   depths that one step takes
+//   kEncodes                 rows are encoded before they meet the weights
+//   Stored, kPanelHead       a panel: a head of bytes, then [depth / kGroup][kPanelWidth][kGroup]
+//   Row, kRowStep, kRowHead  a row: a head of bytes, then kRowStep values a group
+//   pack(at, depth, width, panel)     at(k, j) is a weight, columns from width on are zero
+//   encode(row, stride, depth, encoded)
+//   Weights, Sum             a vector of columns in registers: the weights of a step, the sum
+//   load(Stored*), step(Row*, Weights, Sum&)
+//   finish(Sum, Row*, Stored*, column, onto) -> Vec<T>; the pointers are those of depth 0; what
+//                            lies at `onto` is added, if it is not null
+// Row and Stored pointers are those behind the heads.
+#pragma once
+
+#include "simd.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+template <typename T>
+constexpr int kPanelWidth = 2 * Simd<T>::kLanes;
+
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Bytes in whole cache lines.
+constexpr int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// float32 and float64, as they are.
+template <typename Value>
+struct FullWeights {
+  using T = Value;
+  using Stored = T;
+  using Row = T;
+  using Weights = Vec<T>;
+  using Sum = Vec<T>;
+  static constexpr int kGroup = 1, kRowStep = 1;
+  static constexpr int64_t kPanelHead = 0, kRowHead = 0;
+  static constexpr bool kEncodes = false;
+
+  template <class At>
+  static void pack(const At& at, int64_t depth, int64_t width, T* panel) {
+    for (int64_t k = 0; k < depth; ++k, panel += kPanelWidth<T>)
+      for (int64_t j = 0; j < kPanelWidth<T>; ++j) panel[j] = j < width ? at(k, j) : T(0);
+  }
+
+  static void encode(const T* row, int64_t stride, int64_t depth, T* encoded) {
+    for (int64_t k = 0; k < depth; ++k) encoded[k] = row[k * stride];
+  }
+
+  static Weights load(const T* weights) { return SEQ2SEQ_EXT_ISA::load(weights); }
+  static void step(const T* row, Weights w, Sum& sum) {
+    sum = multiply_add(broadcast(*row), w, sum);
+  }
+  static Vec<T> finish(Sum sum, const T*, const T*, int, const T* onto) {
+    return onto ? sum + SEQ2SEQ_EXT_ISA::load(onto) : sum;
+  }
+};
+
+template <class W>
+constexpr int64_t groups(int64_t depth) {
+  return (depth + W::kGroup - 1) / W::kGroup;
+}
+
+// Bytes of one panel, and of one encoded row in whole cache lines.
+template <class W>
+constexpr int64_t panel_bytes(int64_t depth) {
+  return W::kPanelHead +
+         groups<W>(depth) * W::kGroup * kPanelWidth<typename W::T> * sizeof(typename W::Stored);
+}
+
+template <class W>
+constexpr int64_t row_bytes(int64_t depth) {
+  return lines(W::kRowHead + groups<W>(depth) * W::kRowStep * sizeof(typename W::Row));
+}
+
+// What lies `bytes` behind the begin of something.
+template <typename T>
+inline T* behind(void* whole, int64_t bytes) {
+  return reinterpret_cast<T*>(static_cast<char*>(whole) + bytes);
+}
+
+template <typename T>
+inline const T* behind(const void* whole, int64_t bytes) {
+  return reinterpret_cast<const T*>(static_cast<const char*>(whole) + bytes);
+}
+
+template <class W, class At>
+inline void pack_panel(const At& at, int64_t depth, int64_t width, void* panel) {
+  W::pack(at, depth, width, behind<typename W::Stored>(panel, W::kPanelHead));
+}
+
+template <class W>
+inline void encode_row(const typename W::T* row, int64_t stride, int64_t depth, void* encoded) {
+  W::encode(row, stride, depth, behind<typename W::Row>(encoded, W::kRowHead));
+}
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA
