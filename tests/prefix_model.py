@@ -65,9 +65,9 @@ class PrefixModel:
                 for last in [*ends, *cut]:
                     tokens = [*prefix, last]
                     log_prob = self.log_prob(sentence, tokens)
-                    found.append(
-                        Hypothesis(tokens, log_prob / normaliser(options, length), log_prob)
-                    )
+                    reason = "eos" if last == EOS else "max_length"
+                    score = log_prob / normaliser(options, length)
+                    found.append(Hypothesis(tokens, score, log_prob, [], reason))
         return sorted(found, key=lambda hypothesis: -hypothesis.score)
 
 

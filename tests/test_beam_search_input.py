@@ -13,7 +13,9 @@ from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions, beam_search
 OPTIONS = {
     "bos negative": ({"bos_id": -1}, ValueError, "bos_id: expected an int from 0"),
     "eos float": ({"eos_id": 2.0}, TypeError, "eos_id: expected an int, got 2.0"),
-    "eos list": ({"eos_id": [2, 3]}, TypeError, "eos_id: expected an int"),
+    "eos list": ({"eos_id": [2, "3"]}, TypeError, "eos_id: expected token ids, got '3'"),
+    "eos none": ({"eos_id": []}, ValueError, "eos_id: expected one or several"),
+    "eos twice": ({"eos_id": [2, 2]}, ValueError, "eos_id: expected one or several that differ"),
     "pad negative": ({"pad_id": -100}, ValueError, "pad_id: .* got -100"),
     "pad none": ({"pad_id": None}, TypeError, "pad_id: expected an int, got None"),
     "beam zero": ({"beam_size": 0}, ValueError, "beam_size: expected an int from 1"),
@@ -134,16 +136,11 @@ def test_by_hand():
         BeamSearch(2, None)
 
 
-ENGINE = {
-    "beam_size": 2,
-    "n_best": 1,
-    "eos_id": 0,
-    "pad_id": 0,
-    "max_length": 5,
-    "min_length": 0,
-    "length_penalty": "none",
-    "alpha": 1.0,
-}
+ENGINE = {"eos_ids": [0], "beam_size": 2, "max_length": 5}
+
+
+def engine(batch_size=2, **fields):
+    return _C.BeamSearch([_C.SearchOptions(**{**ENGINE, **fields})] * batch_size)
 
 
 @pytest.mark.parametrize(
@@ -155,12 +152,33 @@ ENGINE = {
         ("max_length", 0),
         ("min_length", 6),
         ("length_penalty", "x"),
+        ("finished", "x"),
         ("alpha", float("nan")),
+        ("groups", 3),
+        ("groups", 0),
+        ("eos_ids", []),
+        ("eos_ids", [-1]),
+        ("banned", [[]]),
+        ("banned", [[2**40]]),
+        ("prefix", [1] * 6),
+        ("shortlist", [3, 1]),
+        ("top_p", 0.0),
+        ("temperature", 0.0),
+        ("repetition_penalty", -1.0),
+        ("source_length", -1),
+        ("diversity", -1.0),
     ],
 )
 def test_the_engine_checks_its_options_itself(field, value):
-    with pytest.raises(ValueError, match=f"BeamSearch: {field}: expected"):
-        _C.BeamSearch(1, **{**ENGINE, field: value})
+    with pytest.raises(ValueError, match=f"SearchOptions: {field}: expected"):
+        _C.SearchOptions(**{**ENGINE, field: value})
+
+
+def test_the_engine_knows_its_options():
+    with pytest.raises(TypeError, match="SearchOptions: no field 'beams'"):
+        _C.SearchOptions(beams=3)
+    with pytest.raises(ValueError, match="BeamSearch: batch_size: expected at least 1, got 0"):
+        _C.BeamSearch([])
 
 
 @pytest.mark.parametrize(
@@ -174,22 +192,50 @@ def test_the_engine_checks_its_options_itself(field, value):
     ],
 )
 def test_the_engine_checks_its_candidates_itself(log_probs, tokens, name):
-    engine = _C.BeamSearch(2, **ENGINE)
     with pytest.raises(ValueError, match=f"BeamSearch.advance: {name}: expected shape"):
-        engine.advance(log_probs, tokens)
+        engine().advance(log_probs, tokens)
 
 
-def test_the_engine_survives_any_candidates():
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"finished": "carry", "rank_by_score": True, "length_penalty": "power"},
+        {"finished": "shrink"},
+        {"finished": "dip", "early_stopping": "none"},
+        {"groups": 2, "diversity": 0.5},
+        {"sampling": "gumbel"},
+        {"sampling": "ancestral"},
+        {"coverage_penalty": "gnmt", "source_length": 3, "beta": 1.0},
+        {"phrases": _C.PhraseSet([[1, 2], [3]])},
+        {"trie": _C.TokenTrie([[1, 2], [3]])},
+    ],
+    ids=lambda fields: next(iter(fields.values()), "plain"),
+)
+def test_the_engine_survives_any_candidates(fields):
     """Nonsense in, no crash out."""
     random = np.random.default_rng(0)
-    for _ in range(200):
-        engine = _C.BeamSearch(2, **{**ENGINE, "beam_size": 4, "n_best": 4, "eos_id": -3})
-        while not engine.done:
+    for _ in range(100):
+        search = engine(beam_size=4, n_best=4, **fields)
+        while not search.done:
             width = random.integers(1, 9)
-            log_probs = random.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, 0], (8, width))
-            _tokens, parents = engine.advance(log_probs, random.integers(-9, 9, (8, width)))
+            log_probs, noisy = random.choice(
+                [np.nan, np.inf, -np.inf, 1e308, -1e308, 0], (2, 8, width)
+            )
+            tokens = random.integers(-9, 9, (8, width))
+            _tokens, parents = search.advance(log_probs, tokens, noisy, np.full((8, 3), np.nan))
             assert ((parents >= 0) & (parents < 8)).all()
-        engine.result()
+            for sentence in range(2):
+                search.live(sentence)
+                search.ended(sentence)
+        search.result()
+
+
+def test_the_engine_refuses_rules_on_tokens_it_was_made_to_swallow():
+    search = engine(repetition_penalty=2.0)
+    search.advance(np.zeros((4, 1)), np.full((4, 1), 99))
+    with pytest.raises(ValueError, match="every token chosen so far"):
+        search.choose(np.zeros((4, 5)))
 
 
 def test_threads_may_share_an_engine():

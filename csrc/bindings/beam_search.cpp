@@ -6,7 +6,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <mutex>
 #include <string>
@@ -17,56 +16,114 @@ namespace py = pybind11;
 
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
 template <typename T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
-template <typename T>
-void check(bool holds, const std::string& name, const std::string& expected, T got) {
-  if (!holds)
-    throw py::value_error("BeamSearch: " + name + ": expected " + expected + ", got " +
-                          py::cast<std::string>(py::str(py::cast(got))));
+std::string shape_of(const py::array& array) {
+  return py::cast<std::string>(py::str(array.attr("shape")));
 }
 
-LengthPenalty length_penalty_named(const std::string& name) {
-  if (name == "none") return LengthPenalty::kNone;
-  if (name == "power") return LengthPenalty::kPower;
-  if (name == "gnmt") return LengthPenalty::kGnmt;
-  throw py::value_error("BeamSearch: length_penalty: expected none, power or gnmt, got '" + name +
-                        "'");
+const char* name_of(Reason reason) {
+  switch (reason) {
+    case Reason::kEos:
+      return "eos";
+    case Reason::kMaxLength:
+      return "max_length";
+    case Reason::kDead:
+      return "dead";
+    default:
+      return "stopped";
+  }
 }
 
-void check_options(int64_t batch_size, const BeamSearchOptions& options) {
-  constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
-  check(batch_size >= 1 && batch_size <= kMax, "batch_size", "1 to 2^31 - 1", batch_size);
-  check(options.beam_size >= 1 && options.beam_size <= kMax / batch_size, "beam_size",
-        "at least 1, and batch_size * beam_size below 2^31", options.beam_size);
-  check(options.n_best >= 1 && options.n_best <= options.beam_size, "n_best", "1 to beam_size",
-        options.n_best);
-  check(options.max_length >= 1, "max_length", "at least 1", options.max_length);
-  check(options.min_length >= 0 && options.min_length <= options.max_length, "min_length",
-        "0 to max_length", options.min_length);
-  check(std::isfinite(options.alpha), "alpha", "a finite number", options.alpha);
+py::tuple to_tuple(const Hypothesis& hypothesis) {
+  return py::make_tuple(hypothesis.tokens, hypothesis.score, hypothesis.log_prob,
+                        hypothesis.token_log_probs, name_of(hypothesis.reason));
 }
 
 // The lock lets threads of Python share an object: without the GIL nothing else does.
 class BoundBeamSearch {
  public:
-  BoundBeamSearch(int64_t batch_size, const BeamSearchOptions& options)
-      : search_(batch_size, options) {}
+  explicit BoundBeamSearch(std::vector<SearchOptions> options) : search_(std::move(options)) {}
 
   SearchHandle handle() { return {&search_, &mutex_}; }
   int64_t rows() const { return search_.rows(); }
   int64_t width() const { return search_.width(); }
+  bool needs_logits() const { return search_.needs_logits(); }
+  int64_t largest_token() const { return search_.largest_token(); }
 
-  bool done() {
+  template <class Read>
+  auto read(const Read& read_search) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return search_.done();
+    return read_search(search_);
   }
 
-  py::tuple advance(const Array<double>& log_probs, const Array<int64_t>& tokens) {
-    check_candidates(log_probs, tokens);
+  bool done() {
+    return read([](const BeamSearch& search) { return search.done(); });
+  }
+
+  bool is_done(int64_t sentence) {
+    check_sentence(sentence);
+    return read([&](const BeamSearch& search) { return search.done(sentence); });
+  }
+
+  bool has_rules() {
+    return read([](const BeamSearch& search) { return search.has_rules(); });
+  }
+
+  std::vector<bool> live_rows() {
+    return read([](const BeamSearch& search) {
+      std::vector<bool> live(search.rows());
+      for (int64_t row = 0; row < search.rows(); ++row) live[row] = search.is_live(row);
+      return live;
+    });
+  }
+
+  // Candidates of all live rows under their rules: log_probs, tokens, perturbed [rows, width].
+  template <typename T>
+  py::tuple choose(const py::array_t<T, py::array::c_style>& logits) {
+    check_logits(logits);
+    const int64_t width = search_.width(), vocab = logits.shape(1);
+    py::array_t<double> log_probs({rows(), width}), perturbed({rows(), width});
+    py::array_t<int64_t> tokens({rows(), width});
+    std::fill_n(log_probs.mutable_data(), log_probs.size(), -kInfinity);
+    std::fill_n(perturbed.mutable_data(), perturbed.size(), -kInfinity);
+    std::fill_n(tokens.mutable_data(), tokens.size(), 0);
+    double *log_prob = log_probs.mutable_data(), *noisy = perturbed.mutable_data();
+    int64_t* token = tokens.mutable_data();
+    const T* read = logits.data();
+    {
+      const py::gil_scoped_release release;
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (largest_chosen_ >= vocab || smallest_chosen_ < 0)
+        throw std::invalid_argument(
+            "BeamSearch.choose: logits: expected a vocabulary with every token chosen so far");
+#pragma omp parallel for schedule(dynamic)
+      for (int64_t row = 0; row < search_.rows(); ++row) {
+        if (!search_.is_live(row)) continue;
+        std::vector<T> own(read + row * vocab, read + (row + 1) * vocab);
+        const int64_t place = row * width;
+        search_.choose(row, own.data(), vocab,
+                       {log_prob + place, token + place, noisy + place, width});
+      }
+    }
+    return py::make_tuple(log_probs, tokens, perturbed);
+  }
+
+  py::tuple advance(const Array<double>& log_probs, const Array<int64_t>& tokens,
+                    const std::optional<Array<double>>& perturbed,
+                    const std::optional<Array<double>>& attention) {
+    check_candidates(log_probs, tokens, perturbed);
+    check_attention(attention);
     py::array_t<int64_t> next_tokens(rows()), parents(rows());
-    const Candidates candidates{log_probs.data(), tokens.data(), log_probs.shape(1)};
+    const Candidates candidates{log_probs.data(),
+                                tokens.data(),
+                                log_probs.shape(1),
+                                perturbed ? perturbed->data() : nullptr,
+                                attention ? attention->data() : nullptr,
+                                attention ? attention->shape(1) : 0};
     int64_t* token = next_tokens.mutable_data();
     int64_t* parent = parents.mutable_data();
     {
@@ -77,53 +134,125 @@ class BoundBeamSearch {
             "BeamSearch.advance: expected a search that goes on, got one "
             "that is done");
       search_.advance(candidates, token, parent);
+      for (int64_t row = 0; row < search_.rows(); ++row) {
+        if (!search_.is_live(row)) continue;
+        smallest_chosen_ = std::min(smallest_chosen_, token[row]);
+        largest_chosen_ = std::max(largest_chosen_, token[row]);
+      }
     }
     return py::make_tuple(next_tokens, parents);
   }
 
+  void stop(int64_t sentence) {
+    check_sentence(sentence);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    search_.stop(sentence);
+  }
+
+  // The hypothesis of each of a sentence's rows that has one.
+  py::list live(int64_t sentence) {
+    check_sentence(sentence);
+    py::list result;
+    for (const Hypothesis& each :
+         read([&](const BeamSearch& search) { return search.live(sentence); }))
+      result.append(to_tuple(each));
+    return result;
+  }
+
+  py::list ended(int64_t sentence) {
+    check_sentence(sentence);
+    py::list result;
+    for (const Hypothesis& each :
+         read([&](const BeamSearch& search) { return search.hypotheses(sentence); }))
+      result.append(to_tuple(each));
+    return result;
+  }
+
   py::tuple result() {
     const std::vector<std::vector<Hypothesis>> found = hypotheses();
-    size_t longest = 0;
-    for (const auto& sentence : found)
-      for (const Hypothesis& hypothesis : sentence)
-        longest = std::max(longest, hypothesis.tokens.size());
-    const int64_t n_best = search_.options().n_best, batch = search_.batch_size();
-    py::array_t<int64_t> tokens({batch, n_best, static_cast<int64_t>(longest)});
-    py::array_t<int64_t> lengths({batch, n_best});
-    py::array_t<double> scores({batch, n_best}), log_probs({batch, n_best});
-    std::fill_n(tokens.mutable_data(), tokens.size(), search_.options().pad_id);
+    int64_t longest = 0, n_best = 1;
+    const int64_t batch = found.size();
     for (int64_t b = 0; b < batch; ++b) {
+      n_best = std::max(n_best, search_.options(b).n_best);
+      for (const Hypothesis& hypothesis : found[b])
+        longest = std::max<int64_t>(longest, hypothesis.tokens.size());
+    }
+    py::array_t<int64_t> tokens({batch, n_best, longest}), rows({batch, n_best, longest});
+    py::array_t<double> token_log_probs({batch, n_best, longest});
+    py::array_t<int64_t> lengths({batch, n_best}), reasons({batch, n_best});
+    py::array_t<double> scores({batch, n_best}), log_probs({batch, n_best});
+    std::fill_n(rows.mutable_data(), rows.size(), 0);
+    std::fill_n(token_log_probs.mutable_data(), token_log_probs.size(), 0);
+    for (int64_t b = 0; b < batch; ++b) {
+      std::fill_n(tokens.mutable_data() + b * n_best * longest, n_best * longest,
+                  search_.options(b).pad_id);
       for (int64_t n = 0; n < n_best; ++n) {
         const bool exists = n < static_cast<int64_t>(found[b].size());
-        const Hypothesis hypothesis = exists ? found[b][n] : missing();
-        std::copy(hypothesis.tokens.begin(), hypothesis.tokens.end(),
-                  tokens.mutable_data() + (b * n_best + n) * longest);
-        lengths.mutable_at(b, n) = hypothesis.tokens.size();
-        scores.mutable_at(b, n) = hypothesis.score;
-        log_probs.mutable_at(b, n) = hypothesis.log_prob;
+        const Hypothesis each = exists ? found[b][n] : missing();
+        const int64_t place = (b * n_best + n) * longest;
+        std::copy(each.tokens.begin(), each.tokens.end(), tokens.mutable_data() + place);
+        std::copy(each.rows.begin(), each.rows.end(), rows.mutable_data() + place);
+        std::copy(each.token_log_probs.begin(), each.token_log_probs.end(),
+                  token_log_probs.mutable_data() + place);
+        lengths.mutable_at(b, n) = each.tokens.size();
+        scores.mutable_at(b, n) = each.score;
+        log_probs.mutable_at(b, n) = each.log_prob;
+        reasons.mutable_at(b, n) = exists ? static_cast<int64_t>(each.reason) : -1;
       }
     }
-    return py::make_tuple(tokens, lengths, scores, log_probs);
+    return py::make_tuple(tokens, lengths, scores, log_probs, token_log_probs, reasons, rows);
   }
 
  private:
-  static Hypothesis missing() {
-    constexpr double kInfinity = std::numeric_limits<double>::infinity();
-    return {{}, -kInfinity, -kInfinity};
+  static Hypothesis missing() { return {{}, {}, {}, -kInfinity, -kInfinity, Reason::kEos}; }
+
+  void check_sentence(int64_t sentence) const {
+    if (sentence < 0 || sentence >= search_.batch_size())
+      throw py::value_error("BeamSearch: sentence: expected 0 to " +
+                            std::to_string(search_.batch_size() - 1) + ", got " +
+                            std::to_string(sentence));
   }
 
-  void check_candidates(const Array<double>& log_probs, const Array<int64_t>& tokens) const {
+  void check_logits(const py::array& logits) const {
+    if (logits.ndim() != 2 || logits.shape(0) != rows() ||
+        logits.shape(1) <= search_.largest_token())
+      throw py::value_error("BeamSearch.choose: logits: expected shape [" + std::to_string(rows()) +
+                            ", V] with V above " + std::to_string(search_.largest_token()) +
+                            ", got " + shape_of(logits));
+  }
+
+  void check_candidates(const Array<double>& log_probs, const Array<int64_t>& tokens,
+                        const std::optional<Array<double>>& perturbed) const {
     if (log_probs.ndim() != 2 || log_probs.shape(0) != rows() || log_probs.shape(1) < 1)
       throw py::value_error("BeamSearch.advance: log_probs: expected shape [" +
                             std::to_string(rows()) + ", width], got " + shape_of(log_probs));
-    if (tokens.ndim() != 2 || tokens.shape(0) != log_probs.shape(0) ||
-        tokens.shape(1) != log_probs.shape(1))
-      throw py::value_error("BeamSearch.advance: tokens: expected shape " + shape_of(log_probs) +
-                            " like log_probs, got " + shape_of(tokens));
+    check_like("tokens", tokens, log_probs);
+    if (perturbed) check_like("perturbed", *perturbed, log_probs);
+    for (int64_t b = 0; b < search_.batch_size(); ++b)
+      if (search_.options(b).sampling == Sampling::kGumbel && !perturbed)
+        throw py::value_error("BeamSearch.advance: perturbed: expected an array, got None");
   }
 
-  static std::string shape_of(const py::array& array) {
-    return py::cast<std::string>(py::str(array.attr("shape")));
+  void check_attention(const std::optional<Array<double>>& attention) const {
+    int64_t needed = 0;
+    bool is_needed = false;
+    for (int64_t b = 0; b < search_.batch_size(); ++b) {
+      if (search_.options(b).coverage_penalty == CoveragePenalty::kNone) continue;
+      is_needed = true;
+      needed = std::max(needed, search_.options(b).source_length);
+    }
+    if (!is_needed && !attention) return;
+    if (!attention || attention->ndim() != 2 || attention->shape(0) != rows() ||
+        attention->shape(1) < needed)
+      throw py::value_error("BeamSearch.advance: attention: expected shape [" +
+                            std::to_string(rows()) + ", at least " + std::to_string(needed) +
+                            "], got " + (attention ? shape_of(*attention) : "None"));
+  }
+
+  static void check_like(const char* name, const py::array& array, const py::array& model) {
+    if (array.ndim() != 2 || array.shape(0) != model.shape(0) || array.shape(1) != model.shape(1))
+      throw py::value_error(std::string("BeamSearch.advance: ") + name + ": expected shape " +
+                            shape_of(model) + " like log_probs, got " + shape_of(array));
   }
 
   std::vector<std::vector<Hypothesis>> hypotheses() {
@@ -140,22 +269,18 @@ class BoundBeamSearch {
 
   BeamSearch search_;
   std::mutex mutex_;
+  int64_t smallest_chosen_ = 0, largest_chosen_ = 0;
 };
 
-std::unique_ptr<BoundBeamSearch> make(int64_t batch_size, int64_t beam_size, int64_t n_best,
-                                      int64_t eos_id, int64_t pad_id, int64_t max_length,
-                                      int64_t min_length, const std::string& length_penalty,
-                                      double alpha) {
-  const BeamSearchOptions options{beam_size,
-                                  n_best,
-                                  eos_id,
-                                  pad_id,
-                                  max_length,
-                                  min_length,
-                                  length_penalty_named(length_penalty),
-                                  alpha};
-  check_options(batch_size, options);
-  return std::make_unique<BoundBeamSearch>(batch_size, options);
+std::unique_ptr<BoundBeamSearch> make(std::vector<SearchOptions> options) {
+  constexpr int64_t kMaxRows = std::numeric_limits<int32_t>::max();
+  int64_t rows = 0;
+  for (const SearchOptions& each : options) rows += each.beam_size;
+  if (options.empty()) throw py::value_error("BeamSearch: batch_size: expected at least 1, got 0");
+  if (rows > kMaxRows)
+    throw py::value_error("BeamSearch: beam_size: expected all of a batch below 2^31, got " +
+                          std::to_string(rows));
+  return std::make_unique<BoundBeamSearch>(std::move(options));
 }
 
 }  // namespace
@@ -166,13 +291,22 @@ SearchHandle search_of(const py::handle& object) {
 
 void bind_beam_search(py::module_& m) {
   py::class_<BoundBeamSearch>(m, "BeamSearch")
-      .def(py::init(&make), py::arg("batch_size"), py::kw_only(), py::arg("beam_size"),
-           py::arg("n_best"), py::arg("eos_id"), py::arg("pad_id"), py::arg("max_length"),
-           py::arg("min_length"), py::arg("length_penalty"), py::arg("alpha"))
+      .def(py::init(&make), py::arg("options"))
       .def_property_readonly("rows", &BoundBeamSearch::rows)
       .def_property_readonly("width", &BoundBeamSearch::width)
+      .def_property_readonly("largest_token", &BoundBeamSearch::largest_token)
+      .def_property_readonly("needs_logits", &BoundBeamSearch::needs_logits)
       .def_property_readonly("done", &BoundBeamSearch::done)
-      .def("advance", &BoundBeamSearch::advance, py::arg("log_probs"), py::arg("tokens"))
+      .def_property_readonly("has_rules", &BoundBeamSearch::has_rules)
+      .def_property_readonly("live_rows", &BoundBeamSearch::live_rows)
+      .def("is_done", &BoundBeamSearch::is_done, py::arg("sentence"))
+      .def("choose", &BoundBeamSearch::choose<float>, py::arg("logits").noconvert())
+      .def("choose", &BoundBeamSearch::choose<double>, py::arg("logits").noconvert())
+      .def("advance", &BoundBeamSearch::advance, py::arg("log_probs"), py::arg("tokens"),
+           py::arg("perturbed") = py::none(), py::arg("attention") = py::none())
+      .def("stop", &BoundBeamSearch::stop, py::arg("sentence"))
+      .def("live", &BoundBeamSearch::live, py::arg("sentence"))
+      .def("ended", &BoundBeamSearch::ended, py::arg("sentence"))
       .def("result", &BoundBeamSearch::result);
 }
 

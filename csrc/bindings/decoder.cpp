@@ -154,6 +154,7 @@ class BoundDecoder {
     const DecoderSources sources = check_sources(memory, keys, lengths);
     check(handle.search->batch_size() == sources.count, "search",
           std::to_string(sources.count) + " sentences like memory");
+    check(!handle.search->needs_logits(), "search", "one whose rows have no rules");
     check_shape("state", state, {m_.state_parts(), sources.count, m_.hidden});
     check(bos_id >= 0 && bos_id < m_.vocabulary, "bos_id",
           "a token, got " + std::to_string(bos_id));
@@ -324,7 +325,7 @@ class BoundDecoder {
       for (const Hypothesis& each : found.back())
         longest = std::max<int64_t>(longest, each.tokens.size());
     }
-    const int64_t n_best = search.options().n_best;
+    const int64_t n_best = search.options(0).n_best;
     Array<float> attention({search.batch_size(), n_best, longest, length});
     std::fill_n(attention.mutable_data(), attention.size(), 0.0f);
     for (int64_t b = 0; b < search.batch_size(); ++b)

@@ -1,201 +1,145 @@
 #include "beam_search.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <queue>
+#include <utility>
 
 namespace seq2seq_ext {
 
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-double normaliser(const BeamSearchOptions& options, int64_t length) {
-  if (length == 0) return 1;
-  switch (options.length_penalty) {
-    case LengthPenalty::kPower:
-      return std::pow(static_cast<double>(length), options.alpha);
-    case LengthPenalty::kGnmt:
-      return std::pow((5.0 + length) / 6.0, options.alpha);
-    default:
-      return 1;
-  }
+// How many of a row's best a sentence reads: those that can survive, those that can be EOS, and
+// those that earlier groups can have used.
+int64_t best_read(const SearchOptions& options) {
+  return options.beam_size + static_cast<int64_t>(options.eos_ids.size());
 }
 
-constexpr int64_t kRoot = -1;
-
-// A token and the node of the prefix before it: all prefixes of a sentence are one tree.
-struct Node {
-  int64_t parent;
-  int64_t token;
-};
-
-struct Live {
-  int64_t node;
-  double sum;
-};
-
-struct Ended {
-  int64_t node;
-  double sum;
-  double score;
-};
-
-// The head of one live row's list of candidates.
-struct Head {
-  double sum;
-  int64_t beam;
-  int64_t rank;
-
-  // For a queue whose top is the first in the order of candidates. The rank within a row needs
-  // no comparison: only one head of a row is in the queue.
-  bool operator<(const Head& other) const {
-    return sum != other.sum ? sum < other.sum : beam > other.beam;
-  }
-};
+int64_t width_of(const SearchOptions& options) {
+  return best_read(options) + (options.phrases ? options.phrases->max_advancing() : 0);
+}
 
 }  // namespace
 
-class Sentence {
- public:
-  explicit Sentence(const BeamSearchOptions& options) : options_(options), live_{{kRoot, 0}} {}
-
-  bool done() const { return live_.empty(); }
-  int64_t live() const { return live_.size(); }
-
-  // Candidates of this sentence's rows; tokens and parents of its rows, parents as beams.
-  void advance(const Candidates& candidates, int64_t* tokens, int64_t* parents) {
-    ++length_;
-    std::vector<Live> survivors;
-    walk(candidates, [&](const Head& head, int64_t token) {
-      const int64_t beam = survivors.size();
-      const bool ends = token == options_.eos_id;
-      if (ends && length_ < options_.min_length) return true;
-      const Live extended{extend(live_[head.beam].node, token), head.sum};
-      if (ends || length_ == options_.max_length) end(extended, length_);
-      if (ends) return true;
-      survivors.push_back(extended);
-      tokens[beam] = token;
-      parents[beam] = head.beam;
-      return beam + 1 < options_.beam_size;
-    });
-    if (survivors.empty() && pool_.empty())
-      for (const Live& dying : live_) end(dying, length_ - 1);
-    live_ = std::move(survivors);
-    if (length_ == options_.max_length || is_settled()) live_.clear();
-    for (int64_t beam = live_.size(); beam < options_.beam_size; ++beam) {
-      tokens[beam] = options_.pad_id;
-      parents[beam] = beam;
-    }
-  }
-
-  std::vector<Hypothesis> hypotheses() const {
-    std::vector<Hypothesis> result;
-    for (const Ended& ended : pool_) {
-      if (static_cast<int64_t>(result.size()) == options_.n_best) break;
-      result.push_back({path_to(ended.node), ended.score, ended.sum});
-    }
-    return result;
-  }
-
- private:
-  // Calls take(head, token) on the candidates in their order until it returns false.
-  template <class Take>
-  void walk(const Candidates& candidates, const Take& take) const {
-    std::priority_queue<Head> heads;
-    const auto push = [&](int64_t beam, int64_t rank) {
-      if (rank == candidates.width) return;
-      const double log_prob = candidates.log_probs[beam * candidates.width + rank];
-      const double sum = live_[beam].sum + std::min(log_prob, 0.0);  // a NaN stays one
-      if (sum > -kInfinity) heads.push({sum, beam, rank});
-    };
-    for (size_t beam = 0; beam < live_.size(); ++beam) push(beam, 0);
-    while (!heads.empty()) {
-      const Head head = heads.top();
-      heads.pop();
-      if (!take(head, candidates.tokens[head.beam * candidates.width + head.rank])) return;
-      push(head.beam, head.rank + 1);
-    }
-  }
-
-  int64_t extend(int64_t parent, int64_t token) {
-    nodes_.push_back({parent, token});
-    return static_cast<int64_t>(nodes_.size()) - 1;
-  }
-
-  std::vector<int64_t> path_to(int64_t node) const {
-    std::vector<int64_t> tokens;
-    for (; node != kRoot; node = nodes_[node].parent) tokens.push_back(nodes_[node].token);
-    std::reverse(tokens.begin(), tokens.end());
-    return tokens;
-  }
-
-  // Into the pool, behind its equals: they ended earlier.
-  void end(const Live& live, int64_t length) {
-    const Ended ended{live.node, live.sum, live.sum / normaliser(options_, length)};
-    const auto place =
-        std::upper_bound(pool_.begin(), pool_.end(), ended,
-                         [](const Ended& a, const Ended& b) { return a.score > b.score; });
-    pool_.insert(place, ended);
-    if (static_cast<int64_t>(pool_.size()) > options_.beam_size) pool_.pop_back();
-  }
-
-  // Whether no live hypothesis can still enter the pool. Live ones are sorted by their sums,
-  // and normalisers are monotone in the length, so the best is at an end of what is in reach.
-  bool is_settled() const {
-    if (live_.empty()) return true;
-    if (static_cast<int64_t>(pool_.size()) < options_.beam_size) return false;
-    const double best =
-        std::max(normaliser(options_, length_ + 1), normaliser(options_, options_.max_length));
-    return live_.front().sum / best <= pool_.back().score;
-  }
-
-  BeamSearchOptions options_;
-  int64_t length_ = 0;  // of the live hypotheses
-  std::vector<Live> live_;
-  std::vector<Ended> pool_;
-  std::vector<Node> nodes_;
-};
-
-BeamSearch::BeamSearch(int64_t batch_size, const BeamSearchOptions& options)
-    : options_(options), sentences_(batch_size, Sentence(options)) {}
-
-BeamSearch::~BeamSearch() = default;
-
-void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t* parents) {
-  const int64_t beams = options_.beam_size;
-  for (size_t s = 0; s < sentences_.size(); ++s) {
-    const int64_t row = s * beams, offset = row * candidates.width;
-    if (sentences_[s].done()) {
-      std::fill_n(tokens + row, beams, options_.pad_id);
-      for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] = row + beam;
-      continue;
-    }
-    sentences_[s].advance(
-        {candidates.log_probs + offset, candidates.tokens + offset, candidates.width}, tokens + row,
-        parents + row);
-    for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
+BeamSearch::BeamSearch(std::vector<SearchOptions> options) {
+  int64_t rows = 0;
+  for (SearchOptions& each : options) {
+    const int64_t beams = each.beam_size / each.groups;
+    sentences_.push_back({std::move(each), {}, rows});
+    Sentence& sentence = sentences_.back();
+    for (int64_t g = 0; g < sentence.options.groups; ++g)
+      sentence.groups.emplace_back(sentence.options, beams);
+    rows += sentence.options.beam_size;
+    sentence_of_row_.resize(rows, sentences_.size() - 1);
+    width_ = std::max(width_, width_of(sentence.options));
+    largest_token_ = std::max(largest_token_, sentence.options.largest_token());
   }
 }
 
 bool BeamSearch::done() const {
-  return std::all_of(sentences_.begin(), sentences_.end(),
-                     [](const Sentence& sentence) { return sentence.done(); });
+  return std::all_of(sentences_.begin(), sentences_.end(), [](const Sentence& sentence) {
+    return std::all_of(sentence.groups.begin(), sentence.groups.end(),
+                       [](const Group& group) { return group.done(); });
+  });
 }
 
-bool BeamSearch::done(int64_t sentence) const { return sentences_[sentence].done(); }
+bool BeamSearch::done(int64_t sentence) const {
+  const auto& groups = sentences_[sentence].groups;
+  return std::all_of(groups.begin(), groups.end(), [](const Group& group) { return group.done(); });
+}
+
+const Group& BeamSearch::group_of(int64_t row, int64_t* beam) const {
+  const Sentence& sentence = sentences_[sentence_of_row_[row]];
+  const int64_t place = row - sentence.first_row;
+  *beam = place % sentence.beams();
+  return sentence.groups[place / sentence.beams()];
+}
 
 bool BeamSearch::is_live(int64_t row) const {
-  return row % options_.beam_size < sentences_[row / options_.beam_size].live();
+  int64_t beam;
+  return group_of(row, &beam).is_live(beam);
 }
 
-int64_t BeamSearch::rows() const { return batch_size() * options_.beam_size; }
+bool BeamSearch::has_rules(int64_t row) const {
+  int64_t beam;
+  const Group& group = group_of(row, &beam);
+  return group.is_live(beam) && rules_are_active(options(sentence_of_row_[row]), group.length());
+}
 
-int64_t BeamSearch::batch_size() const { return sentences_.size(); }
+bool BeamSearch::has_rules() const {
+  for (const Sentence& sentence : sentences_)
+    for (const Group& group : sentence.groups)
+      if (!group.done() && rules_are_active(sentence.options, group.length())) return true;
+  return false;
+}
+
+bool BeamSearch::needs_logits() const {
+  return std::any_of(sentences_.begin(), sentences_.end(), [](const Sentence& sentence) {
+    const SearchOptions& told = sentence.options;
+    return rules_are_active(told, 0) || told.force_eos ||
+           told.coverage_penalty != CoveragePenalty::kNone;
+  });
+}
+
+template <typename T>
+void BeamSearch::choose(int64_t row, T* logits, int64_t vocab, const RowCandidates& out) const {
+  const SearchOptions& told = options(sentence_of_row_[row]);
+  int64_t beam;
+  const Group& group = group_of(row, &beam);
+  if (rules_are_active(told, group.length()))
+    choose_candidates(told, group.rule_prefix(beam), logits, vocab, best_read(told), out);
+  else
+    choose_best(logits, vocab, best_read(told), out);
+}
+
+template void BeamSearch::choose(int64_t, float*, int64_t, const RowCandidates&) const;
+template void BeamSearch::choose(int64_t, double*, int64_t, const RowCandidates&) const;
+
+void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t* parents) {
+  for (Sentence& sentence : sentences_) {
+    std::vector<int64_t> used;
+    int64_t row = sentence.first_row;
+    for (Group& group : sentence.groups) {
+      const int64_t beams = sentence.beams(), place = row * candidates.width;
+      if (group.done()) {
+        std::fill_n(tokens + row, beams, sentence.options.pad_id);
+        for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] = beam;
+      } else {
+        const GroupRows rows{
+            row,
+            candidates.log_probs + place,
+            candidates.tokens + place,
+            candidates.perturbed ? candidates.perturbed + place : nullptr,
+            candidates.width,
+            candidates.attention ? candidates.attention + row * candidates.positions : nullptr,
+            candidates.positions};
+        group.advance(sentence.options, rows, &used, tokens + row, parents + row);
+      }
+      for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
+      row += beams;
+    }
+  }
+}
+
+void BeamSearch::stop(int64_t sentence) {
+  for (Group& group : sentences_[sentence].groups) group.stop(sentences_[sentence].options);
+}
 
 std::vector<Hypothesis> BeamSearch::hypotheses(int64_t sentence) const {
-  return sentences_[sentence].hypotheses();
+  std::vector<Hypothesis> found;
+  for (const Group& group : sentences_[sentence].groups)
+    for (Hypothesis& hypothesis : group.ended()) found.push_back(std::move(hypothesis));
+  std::stable_sort(found.begin(), found.end(),
+                   [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; });
+  const int64_t n_best = sentences_[sentence].options.n_best;
+  if (static_cast<int64_t>(found.size()) > n_best) found.resize(n_best);
+  return found;
+}
+
+std::vector<Hypothesis> BeamSearch::live(int64_t sentence) const {
+  std::vector<Hypothesis> found;
+  for (const Group& group : sentences_[sentence].groups)
+    for (Hypothesis& hypothesis : group.live(sentences_[sentence].options))
+      found.push_back(std::move(hypothesis));
+  return found;
 }
 
 }  // namespace seq2seq_ext

@@ -11,19 +11,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-double log_sum_exp(const BlockSum* sums, int64_t blocks) {
-  double max = -kInfinity;
-  for (int64_t b = 0; b < blocks; ++b) {
-    if (std::isnan(sums[b].max)) return sums[b].max;
-    max = std::max(max, sums[b].max);
-  }
-  if (!std::isfinite(max)) return max;
-  double sum = 0;
-  for (int64_t b = 0; b < blocks; ++b)
-    if (sums[b].max > -kInfinity) sum += sums[b].sum_exp * std::exp(sums[b].max - max);
-  return max + std::log(sum);
-}
-
 template <typename T>
 bool is_better(const Token<T>& a, const Token<T>& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
@@ -54,9 +41,26 @@ void fill(int64_t kept, int64_t k, T* log_probs, int64_t* tokens) {
 
 }  // namespace
 
+double log_sum_exp(const BlockSum* sums, int64_t blocks) {
+  double max = -kInfinity;
+  for (int64_t b = 0; b < blocks; ++b) {
+    if (std::isnan(sums[b].max)) return sums[b].max;
+    max = std::max(max, sums[b].max);
+  }
+  if (!std::isfinite(max)) return max;
+  double sum = 0;
+  for (int64_t b = 0; b < blocks; ++b)
+    if (sums[b].max > -kInfinity) sum += sums[b].sum_exp * std::exp(sums[b].max - max);
+  return max + std::log(sum);
+}
+
 template <typename T>
 void merge(const ScannedRow<T>& row, int64_t k, T* log_probs, int64_t* tokens) {
-  const double lse = log_sum_exp(row.sums, row.blocks);
+  merge(row, log_sum_exp(row.sums, row.blocks), k, log_probs, tokens);
+}
+
+template <typename T>
+void merge(const ScannedRow<T>& row, double lse, int64_t k, T* log_probs, int64_t* tokens) {
   int64_t kept = 0;
   if (std::isfinite(lse)) {
     for (BestTokens<T>* list = row.lists; list < row.lists + row.list_count; ++list)
@@ -95,5 +99,7 @@ template void scan_products(const LinearTopk<float>&, const Reader&, float*, flo
 template void scan_products(const LinearTopk<double>&, const Reader&, double*, double**);
 template void merge(const ScannedRow<float>&, int64_t, float*, int64_t*);
 template void merge(const ScannedRow<double>&, int64_t, double*, int64_t*);
+template void merge(const ScannedRow<float>&, double, int64_t, float*, int64_t*);
+template void merge(const ScannedRow<double>&, double, int64_t, double*, int64_t*);
 
 }  // namespace seq2seq_ext

@@ -90,9 +90,16 @@ constexpr int64_t linear_topk_workspace(int64_t rows) {
 template <typename T>
 void scan_products(const LinearTopk<T>&, const Reader&, T* workspace, T** c);
 
+// Of a row, from its blocks in their order.
+double log_sum_exp(const BlockSum* sums, int64_t blocks);
+
 // The row's best k log_probs and tokens, in order. Where it has fewer candidates, the rest is
 // -inf with the lowest tokens that are no candidates.
 template <typename T>
 void merge(const ScannedRow<T>& row, int64_t k, T* log_probs, int64_t* tokens);
+
+// The same with another log-sum-exp than the row's.
+template <typename T>
+void merge(const ScannedRow<T>& row, double lse, int64_t k, T* log_probs, int64_t* tokens);
 
 }  // namespace seq2seq_ext

@@ -1,15 +1,18 @@
 """The caller's side of a search: its step function and the state that goes around."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from seq2seq_ext.decoding.options import BeamSearchOptions
+
 # Nested tuples, lists and dicts of tensors with leading dimension N; None is an empty place.
 State: TypeAlias = Any
-Step: TypeAlias = Callable[[Tensor, State], tuple[Tensor, State]]
+# (logits, state), or (logits, state, attention) where an option needs attention.
+Step: TypeAlias = Callable[[Tensor, State], tuple]
 
 
 def leaves(state: State, path: str = "state") -> Iterator[tuple[str, object]]:
@@ -68,17 +71,34 @@ def check_step(where: str, step: object) -> None:
         raise TypeError(f"{where}: step: expected a callable, got {type(step).__name__}")
 
 
-def call_step(where: str, step: Step, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-    """The step's logits and state, both checked."""
+def call_step(
+    where: str, step: Step, tokens: Tensor, state: State, with_attention: bool
+) -> tuple[Tensor, State, Tensor | None]:
+    """The step's logits, state and attention, all checked."""
     returned = step(tokens, state)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError(
-            f"{where}: step: expected to return (logits, state), got {type(returned).__name__}"
-        )
-    logits, state = returned
+    expected = "(logits, state, attention)" if with_attention else "(logits, state)"
+    if not isinstance(returned, tuple) or len(returned) != 2 + with_attention:
+        got = type(returned).__name__
+        if isinstance(returned, tuple):
+            got += f" of {len(returned)}"
+        raise TypeError(f"{where}: step: expected to return {expected}, got {got}")
+    logits, state, *rest = returned
     check_logits(f"{where}: step", logits, tokens.shape[0])
     check_state(f"{where}: step", state, tokens.shape[0])
-    return logits, state
+    if with_attention:
+        check_attention(f"{where}: step", rest[0], tokens.shape[0])
+    return logits, state, rest[0] if rest else None
+
+
+def check_attention(where: str, attention: object, rows: int) -> None:
+    if not isinstance(attention, Tensor):
+        raise TypeError(f"{where}: attention: expected a tensor, got {type(attention).__name__}")
+    if not attention.is_floating_point():
+        raise TypeError(f"{where}: attention: expected a floating dtype, got {attention.dtype}")
+    if attention.dim() != 2 or attention.shape[0] != rows:
+        raise ValueError(
+            f"{where}: attention: expected shape [N = {rows}, S], got {list(attention.shape)}"
+        )
 
 
 def check_logits(where: str, logits: object, rows: int) -> None:
@@ -92,12 +112,24 @@ def check_logits(where: str, logits: object, rows: int) -> None:
         )
 
 
-def check_vocabulary(where: str, logits: Tensor, eos_id: int) -> None:
-    if eos_id >= logits.shape[1]:
-        raise ValueError(
-            f"{where}: logits: expected a vocabulary with eos_id = {eos_id}, got V = "
-            f"{logits.shape[1]}"
-        )
+def check_vocabulary(
+    where: str, logits: Tensor, options: Sequence[BeamSearchOptions], largest_token: int
+) -> None:
+    """Every token that the options name is one of the V."""
+    vocabulary = logits.shape[1]
+    if largest_token < vocabulary:
+        return
+    for each in options:
+        for eos_id in each.eos_ids:
+            if eos_id >= vocabulary:
+                raise ValueError(
+                    f"{where}: logits: expected a vocabulary with eos_id = {eos_id}, got V = "
+                    f"{vocabulary}"
+                )
+    raise ValueError(
+        f"{where}: logits: expected a vocabulary with token {largest_token} of the options, got "
+        f"V = {vocabulary}"
+    )
 
 
 def for_search(logits: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def source(
 
 
 def output_ids(where: str, options: BeamSearchOptions, vocabulary_size: int) -> None:
-    for name in ("bos_id", "eos_id"):
-        if getattr(options, name) >= vocabulary_size:
+    for name, ids in (("bos_id", (options.bos_id,)), ("eos_id", options.eos_ids)):
+        if max(ids) >= vocabulary_size:
             raise ValueError(
                 f"{where}: options: expected {name} below the target vocabulary's "
                 f"{vocabulary_size}, got {getattr(options, name)}"

@@ -1,5 +1,6 @@
 """Decoding in C++: the decoder's steps and the search without Python in between."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions
 from seq2seq_ext.models import check
 from seq2seq_ext.models.decoder import Decoder as DecoderModule
 from seq2seq_ext.models.decoder import Memory, State
-from seq2seq_ext.models.generation import GenerationResult
+from seq2seq_ext.models.generation import GenerationResult, generate
 from seq2seq_ext.models.native_encoder import NativeEncoder
 from seq2seq_ext.models.recurrent import pack_layer
 
@@ -67,7 +68,11 @@ class Decoder:
     def generate(
         self, src: Tensor, src_lengths: Tensor, options: BeamSearchOptions
     ) -> GenerationResult:
-        """As :meth:`seq2seq_ext.models.Seq2Seq.generate`."""
+        """As :meth:`seq2seq_ext.models.Seq2Seq.generate`.
+
+        Options that must see each step's logits or attention (rules, sampling, the coverage
+        penalty, ``on_step``) take :meth:`step` in a Python loop.
+        """
         where = "Decoder.generate"
         check.source(where, self.config, torch.float32, src, src_lengths)
         check.instance(where, "options", options, BeamSearchOptions)
@@ -78,7 +83,9 @@ class Decoder:
 
     def _generate(self, memory: Memory, options: BeamSearchOptions) -> GenerationResult:
         sources = memory.lengths.size(0)
-        search = BeamSearch(sources, options)
+        search = BeamSearch(sources, options, memory.lengths)
+        if search.needs_steps:
+            return generate(self, memory, options, self.config.attention != "none")
         attention = self._native.generate(
             search._engine,
             state=_state_array(memory.state),
@@ -87,13 +94,9 @@ class Decoder:
             **_source_arrays(memory),
         )
         found = search.result()
-        return GenerationResult(
-            found.tokens,
-            found.lengths,
-            found.scores,
-            found.log_probs,
-            None if attention is None else torch.from_numpy(attention),
-        )
+        if attention is None:
+            return found
+        return replace(found, attention=torch.from_numpy(attention))
 
     def step(
         self, tokens: Tensor, state: State, memory: Memory

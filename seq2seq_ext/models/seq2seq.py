@@ -9,7 +9,7 @@ from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
 from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.encoder import Encoder
-from seq2seq_ext.models.generation import GenerationResult, generate
+from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate
 from seq2seq_ext.models.native_decoder import Decoder as NativeDecoder
 from seq2seq_ext.nn.packed_cache import PackedCache
 from seq2seq_ext.ops.backend import reference_active
@@ -188,7 +188,8 @@ class Seq2Seq(torch.nn.Module):
         was_training = self.training
         self.eval()
         try:
-            return generate(self.decoder, self._encode(src, src_lengths), options)
+            memory, attends = self._encode(src, src_lengths), self.decoder.attention is not None
+            return generate(PackedSteps(self.decoder), memory, options, attends)
         finally:
             self.train(was_training)
 

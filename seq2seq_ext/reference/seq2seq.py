@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.reference.attention import additive_attention, dot_attention
-from seq2seq_ext.reference.beam_search import beam_search
+from seq2seq_ext.reference.beam_search import Result, beam_search
 from seq2seq_ext.reference.gru import gru
 from seq2seq_ext.reference.lstm import lstm
 from seq2seq_ext.reference.rnn import rnn
@@ -114,8 +114,8 @@ def forward(config: Any, weights: Weights, src: Tensor, src_lengths: Tensor, tgt
 @torch.no_grad()
 def generate(
     config: Any, weights: Weights, src: Tensor, src_lengths: Tensor, options: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Same tokens, lengths, scores and log_probs as :meth:`seq2seq_ext.models.Seq2Seq.generate`."""
+) -> Result:
+    """The same as :meth:`seq2seq_ext.models.Seq2Seq.generate`, without attention."""
     memory = encode(config, weights, src, src_lengths)
 
     def repeat(t: Tensor) -> Tensor:
@@ -129,6 +129,7 @@ def generate(
         state,
         batch_size=src.shape[0],
         options=options,
+        source_lengths=src_lengths.tolist(),
         device=src.device,
     )
 

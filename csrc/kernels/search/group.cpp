@@ -1,0 +1,321 @@
+#include "group.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <queue>
+#include <tuple>
+
+#include "sampling.h"
+
+namespace seq2seq_ext {
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// An exact search needs no more than it returns: what the pool would keep behind that could
+// only delay the stop.
+int64_t pool_size(const SearchOptions& options, int64_t beams) {
+  if (options.finished == Finished::kCarry || options.sampling == Sampling::kAncestral)
+    return beams;
+  const int64_t returned = std::min(options.n_best, beams);
+  if (options.early_stopping == EarlyStopping::kExact) return returned;
+  return std::max<int64_t>(returned, std::lround(options.patience * beams));
+}
+
+// Calls take(item) on the items of sorted lists in their common order, (key desc, list asc),
+// until it returns false. item(list, rank, &item) is false behind a list's end.
+template <class Item, class ItemAt, class Take>
+void merge_lists(int64_t lists, const ItemAt& item_at, const Take& take) {
+  struct Head {
+    Item item;
+    int64_t list, rank;
+    bool operator<(const Head& other) const {  // a queue's top is its largest
+      return item.key != other.item.key ? item.key < other.item.key : list > other.list;
+    }
+  };
+  std::priority_queue<Head> heads;
+  const auto push = [&](int64_t list, int64_t rank) {
+    Item item;
+    if (item_at(list, rank, &item)) heads.push({item, list, rank});
+  };
+  for (int64_t list = 0; list < lists; ++list) push(list, 0);
+  while (!heads.empty()) {
+    const Head head = heads.top();
+    heads.pop();
+    if (!take(head.item)) return;
+    push(head.list, head.rank + 1);
+  }
+}
+
+}  // namespace
+
+Group::Group(const SearchOptions& options, int64_t beams)
+    : beams_(beams),
+      slots_(beams),
+      live_(options.sampling == Sampling::kAncestral ? beams : 1),
+      pool_(pool_size(options, beams), options.full_pool_is_closed) {
+  for (size_t lane = 0; lane < live_.size(); ++lane) live_[lane].lane = lane;
+}
+
+bool Group::is_live(int64_t beam) const {
+  return beam < static_cast<int64_t>(live_.size()) && !live_[beam].has_ended;
+}
+
+RulePrefix Group::rule_prefix(int64_t beam) const {
+  const Live& live = live_[beam];
+  RulePrefix prefix{{}, live.progress, live.lane};
+  for (const auto& node : tree_.path_to(live.node)) prefix.tokens.push_back(node.token);
+  return prefix;
+}
+
+void Group::advance(const SearchOptions& options, const GroupRows& rows, std::vector<int64_t>* used,
+                    int64_t* tokens, int64_t* parents) {
+  ++length_;
+  Step step{options, rows, *used, tokens, parents, {}, {}, {}};
+  if (options.coverage_penalty != CoveragePenalty::kNone) grow_coverage(&step);
+  if (needs_ranking(step))
+    for (size_t beam = 0; beam < live_.size(); ++beam) step.ranked.push_back(rank(step, beam));
+  take_all(&step);
+  if (step.survivors.empty() && pool_.is_empty())
+    for (const Live& dying : live_) end(options, dying, Reason::kDead);
+  live_ = std::move(step.survivors);
+  if (options.finished == Finished::kShrink) slots_ -= step.ended;
+  for (size_t beam = 0; beam < live_.size(); ++beam)
+    if (!live_[beam].has_ended) used->push_back(tokens[beam]);
+  if (is_settled(options)) {
+    if (options.finished == Finished::kCarry)
+      for (const Live& live : live_) end(options, live, Reason::kMaxLength);
+    live_.clear();
+  }
+  for (int64_t beam = live_.size(); beam < beams_; ++beam) {
+    tokens[beam] = options.pad_id;
+    parents[beam] = beam;
+  }
+}
+
+void Group::stop(const SearchOptions& options) {
+  for (const Live& live : live_) end(options, live, Reason::kStopped);
+  live_.clear();
+}
+
+std::vector<Hypothesis> Group::ended() const {
+  std::vector<Hypothesis> result;
+  for (const Ended& ended : pool_.entries())
+    result.push_back(hypothesis(ended.node, ended.score, ended.sum, ended.reason));
+  return result;
+}
+
+std::vector<Hypothesis> Group::live(const SearchOptions& options) const {
+  std::vector<Hypothesis> result;
+  for (const Live& live : live_)
+    result.push_back(hypothesis(live.node, score(options, live), live.sum,
+                                live.has_ended ? Reason::kEos : Reason::kStopped));
+  return result;
+}
+
+void Group::grow_coverage(Step* step) const {
+  const SearchOptions& options = step->options;
+  for (size_t beam = 0; beam < live_.size(); ++beam) {
+    Coverage grown = live_[beam].coverage;
+    grown.resize(options.source_length);
+    const double* weights = step->rows.attention + beam * step->rows.positions;
+    for (int64_t i = 0; i < options.source_length; ++i) grown[i] += weights[i];
+    step->coverage.push_back(std::move(grown));
+  }
+}
+
+bool Group::needs_ranking(const Step& step) const {
+  const SearchOptions& options = step.options;
+  return (options.diversity > 0 && !step.used.empty()) || options.phrases ||
+         options.finished == Finished::kCarry || options.coverage_stepwise ||
+         options.sampling == Sampling::kGumbel;
+}
+
+// The candidate at a rank of a row as it came; false if the row has no more.
+bool Group::candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const {
+  if (rank == step.rows.width) return false;
+  const int64_t place = beam * step.rows.width + rank;
+  const double log_prob = std::min(step.rows.log_probs[place], 0.0);  // a NaN stays one
+  *found = {live_[beam].sum + log_prob, log_prob, beam, step.rows.tokens[place]};
+  return found->key > -kInfinity;
+}
+
+std::vector<Group::Candidate> Group::rank(const Step& step, int64_t beam) const {
+  const SearchOptions& options = step.options;
+  const Live& parent = live_[beam];
+  if (parent.has_ended)
+    return {{options.rank_by_score ? score(options, parent) : parent.sum, 0,
+             static_cast<int64_t>(beam), options.pad_id}};
+  std::vector<Candidate> row;
+  for (int64_t rank = 0; rank < step.rows.width; ++rank) {
+    Candidate found;
+    if (!candidate(step, beam, rank, &found)) continue;
+    if (options.rank_by_score)
+      found.key = length_score(options, found.key, length_, options.is_eos(found.token));
+    if (options.coverage_stepwise) found.key += coverage_term(options, step.coverage[beam]);
+    if (options.sampling == Sampling::kGumbel) {
+      const double* perturbed = step.rows.perturbed + beam * step.rows.width;
+      found.key = conditioned(parent.sum + perturbed[rank], parent.sum + perturbed[0], parent.key);
+    }
+    found.key -= options.diversity * std::count(step.used.begin(), step.used.end(), found.token);
+    row.push_back(found);
+  }
+  std::stable_sort(row.begin(), row.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.key > b.key; });
+  return row;
+}
+
+// Calls take(candidate) on the candidates in their order until it returns false.
+template <class Take>
+void Group::walk(const Step& step, const Take& take) const {
+  const auto at = [&](int64_t beam, int64_t rank, Candidate* found) {
+    if (step.ranked.empty()) return candidate(step, beam, rank, found);
+    if (rank == static_cast<int64_t>(step.ranked[beam].size())) return false;
+    *found = step.ranked[beam][rank];
+    return true;
+  };
+  merge_lists<Candidate>(live_.size(), at, take);
+}
+
+// Banks of candidates that have come equally far in their phrases, taken from in turn, the
+// furthest bank first: so unlikely phrases are not crowded out (Post and Vilar 2018).
+std::vector<Group::Candidate> Group::interleave_banks(const Step& step) const {
+  struct Place {
+    int64_t turn, bank;
+    Candidate candidate;
+  };
+  std::vector<Place> places;
+  std::map<int64_t, int64_t> turns;
+  const SearchOptions& options = step.options;
+  walk(step, [&](const Candidate& candidate) {
+    PhraseSet::State state = live_[candidate.beam].progress.phrases;
+    if (!options.is_eos(candidate.token)) state = options.phrases->next(state, candidate.token);
+    const int64_t bank = options.phrases->progress(state);
+    places.push_back({turns[bank]++, bank, candidate});
+    return true;
+  });
+  std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+    return std::tie(a.turn, b.bank) < std::tie(b.turn, a.bank);
+  });
+  std::vector<Candidate> order;
+  for (const Place& place : places) order.push_back(place.candidate);
+  return order;
+}
+
+void Group::take_all(Step* step) {
+  const auto take_one = [&](const Candidate& candidate) { return take(step, candidate); };
+  if (step->options.sampling == Sampling::kAncestral) {
+    Candidate drawn;
+    for (size_t beam = 0; beam < live_.size(); ++beam)
+      if (candidate(*step, beam, 0, &drawn)) take(step, drawn);
+  } else if (step->options.phrases) {
+    for (const Candidate& candidate : interleave_banks(*step))
+      if (!take_one(candidate)) break;
+  } else {
+    walk(*step, take_one);
+  }
+}
+
+// Gives a candidate its place, if it has one; whether there may be a place for the next.
+bool Group::take(Step* step, const Candidate& candidate) {
+  const SearchOptions& options = step->options;
+  const Live& parent = live_[candidate.beam];
+  const bool is_carried = parent.has_ended;
+  const bool ends = !is_carried && options.is_eos(candidate.token);
+  if (ends && (length_ < options.min_length || !parent.progress.is_complete(options))) return true;
+  const bool is_in_beam = step->met++ < slots_;
+  best_has_ended_ |= ends && step->met == 1;
+  const bool carries = options.finished == Finished::kCarry;
+  Live child = is_carried ? parent : extend(*step, candidate, ends);
+  const bool is_cut = !ends && length_ == options.max_length;
+  if ((ends || is_cut) && !carries && (is_in_beam || options.ends_beyond_beam)) {
+    end(options, child, ends ? Reason::kEos : Reason::kMaxLength);
+    step->ended += ends;
+  }
+  if (!ends || carries) {
+    const int64_t beam = step->survivors.size();
+    if (options.sampling != Sampling::kAncestral) child.lane = beam;
+    step->tokens[beam] = ends ? options.pad_id : candidate.token;
+    step->parents[beam] = candidate.beam;
+    step->survivors.push_back(std::move(child));
+  }
+  const bool refills = options.finished == Finished::kPool;
+  return (refills ? static_cast<int64_t>(step->survivors.size()) : step->met) < slots_;
+}
+
+Group::Live Group::extend(const Step& step, const Candidate& candidate, bool ends) {
+  const Live& parent = live_[candidate.beam];
+  Live child;
+  child.node = tree_.extend(
+      {parent.node, candidate.token, step.rows.first + candidate.beam, candidate.log_prob});
+  child.length = length_;
+  child.sum = parent.sum + candidate.log_prob;
+  child.key = candidate.key;
+  child.has_ended = ends;
+  child.lane = parent.lane;
+  child.progress = ends ? parent.progress : parent.progress.next(step.options, candidate.token);
+  if (!step.coverage.empty()) child.coverage = step.coverage[candidate.beam];
+  return child;
+}
+
+double Group::score(const SearchOptions& options, const Live& live) const {
+  if (options.sampling == Sampling::kGumbel) return live.key;
+  return length_score(options, live.sum, live.length, live.has_ended) +
+         coverage_term(options, live.coverage);
+}
+
+// Into the pool, unless a constraint is not fulfilled.
+void Group::end(const SearchOptions& options, const Live& live, Reason reason) {
+  if (!live.progress.is_complete(options)) return;
+  pool_.add({live.node, live.sum, score(options, live), live.has_ended ? Reason::kEos : reason});
+}
+
+bool Group::is_settled(const SearchOptions& options) const {
+  if (live_.empty() || length_ == options.max_length) return true;
+  if (options.finished == Finished::kCarry)
+    return std::all_of(live_.begin(), live_.end(), [](const Live& l) { return l.has_ended; });
+  if (options.sampling == Sampling::kAncestral) return false;
+  switch (options.early_stopping) {
+    case EarlyStopping::kExact:
+    case EarlyStopping::kHeuristic:
+      return pool_.is_full() && best_in_reach(options) <= pool_.worst();
+    case EarlyStopping::kFirst:
+      return pool_.offered() >= pool_.size();
+    case EarlyStopping::kTop:
+      return best_has_ended_ && pool_.offered() >= options.n_best;
+    default:
+      return false;
+  }
+}
+
+// The best score that a live hypothesis can have once it ends; or, under the heuristic, would
+// have if it ended here.
+double Group::best_in_reach(const SearchOptions& options) const {
+  double best = -kInfinity;
+  for (const Live& live : live_) {
+    double bound;
+    if (options.sampling == Sampling::kGumbel)
+      bound = live.key;
+    else if (options.early_stopping == EarlyStopping::kHeuristic)
+      bound = length_score(options, live.sum, length_, false);
+    else
+      bound = best_score_in_reach(options, live.sum, length_);
+    best = std::max(best, bound);
+  }
+  return best;
+}
+
+Hypothesis Group::hypothesis(int64_t node, double score, double sum, Reason reason) const {
+  Hypothesis found{{}, {}, {}, score, sum, reason};
+  for (const auto& each : tree_.path_to(node)) {
+    found.tokens.push_back(each.token);
+    found.token_log_probs.push_back(each.log_prob);
+    found.rows.push_back(each.row);
+  }
+  return found;
+}
+
+}  // namespace seq2seq_ext
