@@ -319,13 +319,13 @@ class BoundDecoder {
                           int64_t length) const {
     if (m_.attention == AttentionKind::kNone) return py::none();
     std::vector<std::vector<Hypothesis>> found;
-    int64_t longest = 0;
+    int64_t longest = 0, n_best = 1;
     for (int64_t b = 0; b < search.batch_size(); ++b) {
+      n_best = std::max(n_best, search.options(b).n_best);
       found.push_back(search.hypotheses(b));
       for (const Hypothesis& each : found.back())
         longest = std::max<int64_t>(longest, each.tokens.size());
     }
-    const int64_t n_best = search.options(0).n_best;
     Array<float> attention({search.batch_size(), n_best, longest, length});
     std::fill_n(attention.mutable_data(), attention.size(), 0.0f);
     for (int64_t b = 0; b < search.batch_size(); ++b)
