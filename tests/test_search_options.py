@@ -1,0 +1,415 @@
+"""Every option of the search: against the reference, brute force, and itself in any company."""
+
+import itertools
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prefix_model import BOS, EOS, PrefixModel, make_options
+from test_beam_search import assert_equal_results
+
+from seq2seq_ext import reference
+from seq2seq_ext.decoding import TokenTrie, beam_search, greedy_search, replace_unknown
+
+INF = float("inf")
+VOCAB, SOURCE = 7, 5
+SOURCE_LENGTHS = [3, 5, 1, 4]
+
+
+def with_attention(model):
+    """The model's step, and weights that depend on the prefix."""
+
+    def step(tokens, state):
+        logits, state = model.step(tokens, state)
+        weights = torch.stack([state["hash"][0] * p % 11 + 0.5 for p in (3, 5, 7, 9, 13)], dim=1)
+        return logits, state, weights / weights.sum(1, keepdim=True)
+
+    return step
+
+
+def run(model, options, sentences, find=beam_search, lengths=SOURCE_LENGTHS):
+    """Search with each sentence's own options."""
+    rows = [s for s, o in zip(sentences, options, strict=True) for _ in range(o.beam_size)]
+    return find(
+        with_attention(model) if any(o.needs_attention for o in options) else model.step,
+        model.state(rows, 1),
+        batch_size=len(sentences),
+        options=options,
+        source_lengths=lengths,
+    )
+
+
+MECHANISMS = {
+    "word_reward": {"word_reward": 0.7},
+    "average": {"length_penalty": "average"},
+    "length_offset": {"length_penalty": "gnmt", "length_offset": 1},
+    "count_eos": {"length_penalty": "power", "count_eos": False},
+    "coverage": {"coverage_penalty": "gnmt", "beta": 0.4},
+    "coverage_summary": {"coverage_penalty": "summary", "beta": 0.4},
+    "coverage_stepwise": {"coverage_penalty": "gnmt", "beta": 0.4, "coverage_stepwise": True},
+    "heuristic": {"early_stopping": "heuristic", "length_penalty": "power"},
+    "first": {"early_stopping": "first"},
+    "patience": {"early_stopping": "first", "patience": 1.7},
+    "top": {"early_stopping": "top"},
+    "none": {"early_stopping": "none", "length_penalty": "power"},
+    "dip": {"finished": "dip"},
+    "shrink": {"finished": "shrink"},
+    "carry": {"finished": "carry"},
+    "carry_by_score": {"finished": "carry", "rank_by": "score", "length_penalty": "gnmt"},
+    "eos_in_beam": {"eos_beyond_beam": False},
+    "full_pool": {"full_pool": "first", "early_stopping": "first"},
+    "force_eos": {"force_eos": True},
+    "temperature": {"temperature": 1.7},
+    "repetition": {"repetition_penalty": 1.4},
+    "ngrams": {"no_repeat_ngram_size": 2},
+    "unigrams": {"no_repeat_ngram_size": 1, "rules_see_bos": True},
+    "banned": {"banned": [3, (2, 4), (5, 5, 1)]},
+    "shortlist": {"shortlist": [EOS, 1, 2, 5]},
+    "trie": {"trie": TokenTrie([(1, 2), (1, 2, 3), (4,), (5, 5, 6, 1)])},
+    "phrases": {"phrases": [(2, 2), (4,), (2, 5)]},
+    "prefix": {"prefix": [3, 1]},
+    "top_k": {"top_k": 3},
+    "top_p": {"top_p": 0.63},
+    "on_log_probs": {"rules_on": "log_probs", "repetition_penalty": 1.3, "banned": [2]},
+    "renormalize": {"renormalize": True, "banned": [2, 5], "min_length": 3},
+    "groups": {"beam_groups": 2, "diversity_penalty": 0.6},
+    "ancestral": {"sampling": "ancestral", "seed": 5},
+    "gumbel": {"sampling": "gumbel", "seed": 2**63 + 1},
+    "several_eos": {"eos_id": [EOS, 3, 5]},
+    "ratio": {"max_length": 2, "max_length_ratio": 1.3},
+    "hook": {"logits_hook": lambda seen, x: x * (1 + seen.sum(1, keepdim=True) % 3)},
+}
+
+
+@pytest.mark.parametrize("ties", [False, True], ids=["random logits", "tied logits"])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_equals_reference(mechanism, ties):
+    """Each mechanism, at beams that prune, with and without ties, token for token."""
+    draw = random.Random(mechanism)
+    for _ in range(6):
+        model = PrefixModel(VOCAB, draw.randrange(1 << 30), dtype=torch.float32)
+        if ties:
+            model.round_logits()
+        options = []
+        for _ in range(4):
+            beams = draw.choice([2, 4, 6])
+            fields = {"n_best": draw.randint(1, beams), "max_length": draw.choice([4, 7])}
+            options.append(make_options(beam_size=beams, **{**fields, **MECHANISMS[mechanism]}))
+        sentences = [draw.randrange(99) for _ in range(4)]
+        ours = run(model, options, sentences)
+        expected = run(model, options, sentences, reference.beam_search)
+        assert_equal_results(ours, expected, options)
+
+
+def compatible(fields):
+    try:
+        return make_options(**fields)
+    except ValueError:
+        return None
+
+
+@st.composite
+def random_options(draw):
+    """Up to three mechanisms at once."""
+    beams = draw(st.sampled_from([1, 2, 4]))
+    fields = {"beam_size": beams, "n_best": draw(st.integers(1, beams)), "max_length": 6}
+    chosen = draw(st.lists(st.sampled_from(sorted(MECHANISMS)), max_size=3, unique=True))
+    for name in chosen:
+        fields = {**fields, **MECHANISMS[name]}
+    return compatible(fields) or make_options(beam_size=beams)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(random_options(), min_size=4, max_size=4), st.integers(0, 1 << 20), st.booleans())
+def test_mixed_options_equal_the_reference_and_each_sentence_alone(options, seed, ties):
+    model = PrefixModel(VOCAB, seed, dtype=torch.float32)
+    if ties:
+        model.round_logits()
+    sentences = [seed % 97, 5, 6, 7]
+    together = run(model, options, sentences)
+    assert_equal_results(together, run(model, options, sentences, reference.beam_search), options)
+    for i in range(4):
+        alone = run(model, [options[i]], [sentences[i]], lengths=[SOURCE_LENGTHS[i]])
+        assert together.hypotheses[i] == alone.hypotheses[0]  # bit for bit
+    order = [2, 0, 3, 1]
+    moved = run(
+        model,
+        [options[i] for i in order],
+        [sentences[i] for i in order],
+        lengths=[SOURCE_LENGTHS[i] for i in order],
+    )
+    assert moved.hypotheses == [together.hypotheses[i] for i in order]
+
+
+def holds(tokens, phrase):
+    return any(tuple(tokens[i : i + len(phrase)]) == phrase for i in range(len(tokens)))
+
+
+def coverage_of(model, sentence, tokens, options, source_length):
+    """Written once more, from the formula."""
+    if options.coverage_penalty == "none":
+        return 0.0
+    step, state = with_attention(model), model.state([sentence], 1)
+    mass = torch.zeros(SOURCE, dtype=torch.float64)
+    for fed in [BOS, *tokens[:-1]]:
+        _, state, weights = step(torch.tensor([fed]), state)
+        mass += weights[0].double()
+    return options.beta * mass[:source_length].clamp(1e-10, 1).log().sum().item()
+
+
+BRUTE = {
+    "none": {},
+    "power": {"length_penalty": "power", "alpha": 0.7},
+    "power_negative": {"length_penalty": "power", "alpha": -0.6},
+    "gnmt": {"length_penalty": "gnmt", "alpha": 1.2},
+    "average": {"length_penalty": "average"},
+    "reward": {"word_reward": 0.8},
+    "punished": {"word_reward": -0.8, "length_penalty": "gnmt"},
+    "reward_power": {"word_reward": 1.5, "length_penalty": "power", "alpha": 0.6},
+    "offset": {"length_penalty": "power", "length_offset": 2},
+    "offset_down": {"length_penalty": "power", "length_offset": -2},
+    "no_eos": {"length_penalty": "gnmt", "count_eos": False},
+    "coverage": {"coverage_penalty": "gnmt", "beta": 0.5, "length_penalty": "gnmt"},
+    "phrases": {"phrases": [(2, 1), (2,)], "length_penalty": "average"},
+    "trie": {"trie": TokenTrie([(1,), (1, 2), (2, 2, 1), (2, 1, 1)])},
+    "prefix": {"prefix": [2, 1]},
+    "min": {"min_length": 3, "length_penalty": "average"},
+}
+
+
+@pytest.mark.parametrize("penalty", BRUTE)
+def test_equals_brute_force(penalty):
+    """Nothing is pruned: the exact stop must not come before the n best are found."""
+    draw, limit = random.Random(penalty), 4
+    for _ in range(25):
+        model = PrefixModel(3, draw.randrange(1 << 30), spread=draw.choice([0.5, 2, 4]))
+        n_best = draw.randint(1, 4)
+        options = make_options(beam_size=40, n_best=n_best, max_length=limit, **BRUTE[penalty])
+        sentence, source = draw.randrange(99), 3
+        scored = []
+        for tokens in itertools.chain(
+            ((*p, EOS) for n in range(limit) for p in itertools.product([1, 2], repeat=n)),
+            itertools.product([1, 2], repeat=limit),
+        ):
+            words = tokens[:-1] if tokens[-1] == EOS else tokens
+            fits = len(tokens) >= options.min_length or tokens[-1] != EOS
+            fits &= words[: len(options.prefix)] == tuple(options.prefix)
+            fits &= options.trie is None or words in options.trie
+            fits &= all(holds(words, phrase) for phrase in options.phrases)
+            if not fits:
+                continue
+            total = model.log_prob(sentence, list(tokens))
+            counted = len(tokens) + options.length_offset
+            counted -= tokens[-1] == EOS and not options.count_eos
+            score = (total + options.word_reward * counted) / options.normaliser(counted)
+            score += coverage_of(model, sentence, list(tokens), options, source)
+            scored.append((-score, tokens))
+        scored.sort()
+        [found] = run(model, [options], [sentence], lengths=[source]).hypotheses
+        assert [tuple(h.tokens) for h in found] == [tokens for _, tokens in scored[:n_best]]
+        assert [h.score for h in found] == pytest.approx([-s for s, _ in scored[:n_best]])
+
+
+@pytest.mark.parametrize("penalty", BRUTE)
+def test_the_exact_stop_changes_nothing(penalty):
+    """At beams that prune: the same n best as a search that goes on to max_length."""
+    draw = random.Random(penalty)
+    for _ in range(15):
+        model = PrefixModel(VOCAB, draw.randrange(1 << 30), spread=3.0)
+        fields = {"beam_size": 4, "n_best": draw.randint(1, 4), "max_length": 9, **BRUTE[penalty]}
+        sentences = [draw.randrange(99) for _ in range(4)]
+        stops, goes_on = (
+            run(model, [make_options(early_stopping=rule, **fields)] * 4, sentences).hypotheses
+            for rule in ("exact", "none")
+        )
+        assert stops == goes_on
+
+
+def test_the_winner_is_monotone_in_patience():
+    for seed in range(30):
+        model = PrefixModel(VOCAB, seed, spread=1.0)
+        best = -INF
+        for patience in (0.25, 0.5, 1, 2, 4, 8):
+            options = make_options(
+                early_stopping="first", patience=patience, length_penalty="average", max_length=12
+            )
+            [[found]] = run(model, [options], [seed], lengths=None).hypotheses
+            assert found.score >= best
+            best = found.score
+
+
+def test_greedy_takes_every_option():
+    """Greedy search is a beam of one, so the reference is the same."""
+    model = PrefixModel(VOCAB, 3, dtype=torch.float32)
+    for name in ("banned", "prefix", "trie", "ancestral", "ngrams", "temperature", "phrases"):
+        options = make_options(beam_size=4, max_length=8, **MECHANISMS[name])
+        state = model.state([1, 2, 3], 1)
+        found = greedy_search(model.step, state, batch_size=3, options=options)
+        assert found.tokens.shape[:2] == (3, 1)
+        for [each] in found.hypotheses:
+            if name == "prefix":
+                assert each.tokens[:2] == [3, 1]
+            if name == "banned":
+                assert 3 not in each.tokens
+
+
+@pytest.mark.parametrize("name", ["banned", "ngrams", "prefix", "trie", "phrases", "groups"])
+def test_sums_are_those_of_teacher_forcing(name):
+    model = PrefixModel(VOCAB, 11)
+    options = make_options(beam_size=4, n_best=4, max_length=8, **MECHANISMS[name])
+    for sentence, found in enumerate(run(model, [options] * 4, range(4)).hypotheses):
+        assert found
+        for each in found:
+            assert each.log_prob == pytest.approx(model.log_prob(sentence, each.tokens))
+            assert sum(each.token_log_probs) == pytest.approx(each.log_prob)
+
+
+def test_rules_hold():
+    model = PrefixModel(VOCAB, 5, spread=1.0)
+    fields = {"beam_size": 4, "n_best": 4, "max_length": 9}
+    for name, rule in {
+        "ngrams": lambda t: len(set(itertools.pairwise(t))) == len(t) - 1,
+        "banned": lambda t: 3 not in t and not holds(t, (2, 4)) and not holds(t, (5, 5, 1)),
+        "shortlist": lambda t: set(t) <= {EOS, 1, 2, 5},
+        "phrases": lambda t: all(holds(t, p) for p in [(2, 2), (4,), (2, 5)]),
+        "prefix": lambda t: t[:2] == [3, 1],
+        "force_eos": lambda t: t[-1] == EOS,
+    }.items():
+        options = make_options(**{**fields, **MECHANISMS[name]})
+        found = run(model, [options] * 4, range(4)).hypotheses
+        assert all(each for each in found), name
+        assert all(rule(h.tokens) for each in found for h in each), name
+
+
+def test_ancestral_samples_follow_the_model():
+    """10,000 first tokens against their probabilities."""
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    options = [
+        make_options(sampling="ancestral", seed=s, beam_size=50, n_best=50, max_length=1)
+        for s in range(200)
+    ]
+    found = beam_search(
+        lambda t, state: (logits.expand(len(t), 4), state), (), batch_size=200, options=options
+    )
+    share = torch.bincount(found.tokens.flatten(), minlength=4) / 10_000
+    torch.testing.assert_close(share, logits[0].softmax(0), atol=0.02, rtol=0)
+
+
+def test_gumbel_beams_are_samples_without_replacement():
+    """The first of each beam is an exact sample; no sequence comes twice."""
+    model = PrefixModel(3, 0, spread=0.7)
+    fields = {"sampling": "gumbel", "beam_size": 3, "n_best": 3, "max_length": 2}
+    options = [make_options(seed=s, **fields) for s in range(3000)]
+    found = run(model, options, [7] * 3000, lengths=None).hypotheses
+    counts: dict = {}
+    for beam in found:
+        assert len({tuple(h.tokens) for h in beam}) == 3
+        first = tuple(beam[0].tokens)
+        counts[first] = counts.get(first, 0) + 1 / 3000
+    for tokens, share in counts.items():
+        assert share == pytest.approx(math.exp(model.log_prob(7, list(tokens))), abs=0.03)
+
+
+def test_on_step_sees_partial_hypotheses_and_stops():
+    model = PrefixModel(VOCAB, 2)
+    seen = []
+
+    def watch(progress):
+        seen.append((progress.sentence, progress.step, progress.done))
+        assert len(progress.live) <= 3 and all(len(h.tokens) for h in progress.live)
+        assert progress.live == sorted(progress.live, key=lambda h: -h.score)
+        prefix = progress.stable_prefix
+        assert all(h.tokens[: len(prefix)] == prefix for h in [*progress.live, *progress.ended])
+        return progress.step == 2
+
+    fields = {"beam_size": 3, "n_best": 3, "max_length": 9, "min_length": 5}
+    stopped = make_options(on_step=watch, **fields)
+    free = make_options(**fields)
+    found = run(model, [stopped, free], [1, 2], lengths=None).hypotheses
+    assert seen == [(0, 1, False), (0, 2, False)]
+    assert {(len(h.tokens), h.reason) for h in found[0]} == {(2, "stopped")}
+    assert found[1] == run(model, [free], [2], lengths=None).hypotheses[0]
+
+
+def test_attention_follows_the_back_pointers():
+    model = PrefixModel(VOCAB, 4)
+    step = with_attention(model)
+    options = make_options(beam_size=4, n_best=4, max_length=7, return_attention=True)
+    found = run(model, [options] * 3, [5, 6, 7], lengths=None)
+    for b, n in itertools.product(range(3), range(4)):
+        state, fed, length = model.state([5 + b], 1), BOS, int(found.lengths[b, n])
+        for t, token in enumerate(found.tokens[b, n, :length].tolist()):
+            _, state, weights = step(torch.tensor([fed]), state)
+            assert torch.equal(found.attention[b, n, t], weights[0])
+            assert found.alignment[b, n, t] == weights[0].argmax()
+            fed = token
+        assert not found.attention[b, n, length:].any()
+
+
+def test_unknown_words_are_replaced():
+    assert replace_unknown(["a", "?"], [1, 0], ["x", "y"], "?") == ["a", "x"]
+    assert replace_unknown(["?"], [0], ["x"], "?", {"x": "ex"}) == ["ex"]
+    assert replace_unknown(["?"], [0], ["x"], "?", str.upper) == ["X"]
+    with pytest.raises(ValueError, match="alignment: expected positions from 0 to 0, got 3"):
+        replace_unknown(["?"], [3], ["x"], "?")
+
+
+def test_reasons():
+    table = torch.full((4, 4), -INF)
+    table[BOS, 2] = table[2, 3] = 0.0
+    options = make_options(beam_size=2, max_length=5)
+    [[dead]] = beam_search(lambda t, s: (table[t], s), (), batch_size=1, options=options).hypotheses
+    assert (dead.tokens, dead.reason) == ([2, 3], "dead")
+    cut_short = make_options(max_length=1)
+    [[cut]] = run(PrefixModel(4, 1), [cut_short], [0], lengths=None).hypotheses
+    assert cut.reason == ("eos" if cut.tokens == [EOS] else "max_length")
+
+
+BAD = [
+    ({"coverage_penalty": "gnmt"}, "source_lengths: expected one a sentence for coverage_penalty"),
+    ({"max_length_ratio": 1.0}, "source_lengths: expected one a sentence for max_length_ratio"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD)
+def test_missing_source_lengths(fields, message):
+    with pytest.raises(ValueError, match=message):
+        run(PrefixModel(4, 1), [make_options(**fields)], [0], lengths=None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"beam_size": 5, "beam_groups": 2}, ValueError, "beam_groups: expected a divisor"),
+        ({"prefix": [EOS]}, ValueError, "prefix: expected no EOS inside"),
+        ({"prefix": [1] * 9, "max_length": 8}, ValueError, "prefix: expected at most 8"),
+        ({"phrases": [[]]}, ValueError, "phrases: expected no empty sequence"),
+        ({"phrases": [[1]] * 65}, ValueError, "phrases: expected at most 64"),
+        ({"banned": "ab"}, TypeError, "banned: expected"),
+        ({"shortlist": [3]}, ValueError, "shortlist: expected EOS and the prefix among it"),
+        ({"trie": [[1]]}, TypeError, "trie: expected a TokenTrie or None"),
+        ({"temperature": 0.0}, ValueError, "temperature: expected a number from"),
+        ({"top_p": 0}, ValueError, "top_p: expected a number from"),
+        ({"seed": -1}, ValueError, "seed: expected an int from 0"),
+        ({"finished": "heap"}, ValueError, "finished: expected one of"),
+        ({"on_step": 3}, TypeError, "on_step: expected a callable or None"),
+        ({"sampling": "gumbel", "finished": "carry"}, ValueError, "sampling: expected"),
+        ({"sampling": "gumbel", "length_penalty": "power"}, ValueError, "sampling: expected no"),
+        ({"finished": "carry", "early_stopping": "first"}, ValueError, "early_stopping: expected"),
+        ({"rank_by": "score"}, ValueError, "rank_by: expected"),
+        ({"coverage_stepwise": True}, ValueError, "coverage_stepwise: expected"),
+        ({"count_eos": 1}, TypeError, "count_eos: expected a bool"),
+    ],
+)
+def test_wrong_options(fields, error, message):
+    with pytest.raises(error, match=f"BeamSearchOptions: {message}"):
+        make_options(**fields)
+
+
+def test_normalized_scores_must_not_be_positive():
+    options = make_options(normalized=True, max_length=2)
+    with pytest.raises(ValueError, match="expected log-probs of at most 0"):
+        beam_search(lambda t, s: (torch.ones(5, 4), s), (), batch_size=1, options=options)
