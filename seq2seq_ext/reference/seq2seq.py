@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.reference.attention import additive_attention, dot_attention
-from seq2seq_ext.reference.beam_search import Result, beam_search
+from seq2seq_ext.reference.beam_search import beam_search
 from seq2seq_ext.reference.gru import gru
 from seq2seq_ext.reference.lstm import lstm
 from seq2seq_ext.reference.rnn import rnn
@@ -114,8 +114,8 @@ def forward(config: Any, weights: Weights, src: Tensor, src_lengths: Tensor, tgt
 @torch.no_grad()
 def generate(
     config: Any, weights: Weights, src: Tensor, src_lengths: Tensor, options: Any
-) -> Result:
-    """The same as :meth:`seq2seq_ext.models.Seq2Seq.generate`, without attention."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Same tokens, lengths, scores and log_probs as :meth:`seq2seq_ext.models.Seq2Seq.generate`."""
     memory = encode(config, weights, src, src_lengths)
 
     def repeat(t: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def generate(
     state: State = {"layers": tuple(tuple(map(repeat, part)) for part in memory.state["layers"])}
     if config.input_feeding:
         state["attentional"] = repeat(memory.state["attentional"])
-    return beam_search(
+    found = beam_search(
         lambda tokens, state: step(config, weights, tokens, state, memory)[:2],
         state,
         batch_size=src.shape[0],
@@ -132,6 +132,7 @@ def generate(
         source_lengths=src_lengths.tolist(),
         device=src.device,
     )
+    return found.tokens, found.lengths, found.scores, found.log_probs
 
 
 def _attend(config: Any, weights: Weights, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
