@@ -78,6 +78,8 @@ void check_combination(const SearchOptions& o) {
   const bool is_plain = o.finished == Finished::kPool && o.groups == 1 && !o.phrases;
   check(o.sampling == Sampling::kNone || is_plain, "sampling",
         "\"none\" with groups, phrases or a beam that is no pool");
+  check(o.finished != Finished::kExtend || (!o.trie && !o.phrases), "finished",
+        "something else than \"extend\" with a trie or phrases");
 }
 
 template <class Enum>
@@ -117,6 +119,8 @@ void set_early_stopping(SearchOptions* o, const py::handle& value) {
                                             {"heuristic", EarlyStopping::kHeuristic},
                                             {"first", EarlyStopping::kFirst},
                                             {"top", EarlyStopping::kTop},
+                                            {"top_now", EarlyStopping::kTopNow},
+                                            {"places", EarlyStopping::kPlaces},
                                             {"none", EarlyStopping::kNone}});
 }
 
@@ -125,7 +129,8 @@ void set_finished(SearchOptions* o, const py::handle& value) {
                                 {{"pool", Finished::kPool},
                                  {"dip", Finished::kDip},
                                  {"shrink", Finished::kShrink},
-                                 {"carry", Finished::kCarry}});
+                                 {"carry", Finished::kCarry},
+                                 {"extend", Finished::kExtend}});
 }
 
 void set_sampling(SearchOptions* o, const py::handle& value) {

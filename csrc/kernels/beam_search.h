@@ -15,8 +15,9 @@
 //   sampling all are, and each takes the first candidate of its own row.
 // - Finished::kDip and kShrink walk beam_size candidates (less the places closed) in all, so what
 //   ends is not replaced. Under kCarry what has ended keeps its place as a candidate with the
-//   key that it has, and the pool is the beam at the end. Unless ends_beyond_beam, a candidate
-//   that beam_size others precede cannot end.
+//   key that it has, and the pool is the beam at the end. Under kExtend it goes to the pool and
+//   its place goes on from it as from any other, but nothing behind an EOS ends. Unless
+//   ends_beyond_beam, a candidate that beam_size others precede cannot end.
 // - Length counts EOS. At max_length every candidate met goes to the pool as it is.
 // - The pool keeps the best by (score desc, order of ending): n_best where the stop is exact
 //   (more could only delay it), else patience * beam_size.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from seq2seq_ext.decoding.check import (
     sequence_tuples,
     token_tuple,
 )
+from seq2seq_ext.decoding.presets import preset
 from seq2seq_ext.decoding.trie import TokenTrie
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ OnStep = Callable[["SearchProgress"], object]
 _CHOICES = {
     "length_penalty": ("none", "power", "gnmt", "average"),
     "coverage_penalty": ("none", "gnmt", "summary"),
-    "early_stopping": ("exact", "heuristic", "first", "top", "none"),
-    "finished": ("pool", "dip", "shrink", "carry"),
+    "early_stopping": ("exact", "heuristic", "first", "top", "top_now", "places", "none"),
+    "finished": ("pool", "dip", "shrink", "carry", "extend"),
     "rank_by": ("sum", "score"),
     "full_pool": ("best", "first"),
     "rules_on": ("logits", "log_probs"),
@@ -107,14 +108,17 @@ class BeamSearchOptions:
         early_stopping: ``"exact"`` when nothing live can still be among the ``n_best``;
             ``"heuristic"`` when the pool is full and nothing live would enter it as it is;
             ``"first"`` when as many as the pool holds have ended; ``"top"`` when ``n_best``
-            have ended, and once the best candidate of a step did; ``"none"`` at the end.
+            have ended, and once the best candidate of a step did; ``"top_now"`` when they have
+            and that of this step does; ``"places"`` when every place of the beam has once held
+            an EOS, or nothing; ``"none"`` at the end.
         patience: the pool holds ``round(patience * beam_size)`` hypotheses, unless the stop is
             exact, which is the same for any pool (Kasai et al. 2022).
 
     What others do differently:
         finished: what a hypothesis that ends does: it goes to a ``"pool"`` and the next
             candidate takes its place; its place is empty for one step (``"dip"``) or for good
-            (``"shrink"``); or it keeps its place and competes for it (``"carry"``).
+            (``"shrink"``); or it keeps its place and competes for it (``"carry"``), or goes on
+            there like any other, but nothing behind its EOS ends (``"extend"``).
         rank_by: under ``"carry"``, compete by ``"sum"`` or by ``"score"``.
         eos_beyond_beam: whether a candidate may end that ``beam_size`` others precede.
         full_pool: whether a full pool keeps the ``"best"`` or those that came ``"first"``.
@@ -210,6 +214,30 @@ class BeamSearchOptions:
     return_attention: bool = False
     on_step: OnStep | None = None
 
+    @classmethod
+    def like(cls, system: str, **options: Any) -> "BeamSearchOptions":
+        """Options under which the search finds what another system finds.
+
+        Args:
+            system: ``"transformers"``, ``"fairseq"``, ``"opennmt"``, ``"ctranslate2"``,
+                ``"joeynmt"``, or ``"carry"`` (finished hypotheses keep their places, as in
+                beamgrad, AllenNLP and TensorFlow Addons).
+            options: fields, which go before the system's. They count as everywhere here:
+                ``max_length`` and ``min_length`` with EOS, ``alpha`` is the exponent. For
+                transformers ``early_stopping`` is True, False (its default) or ``"never"``.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+
+        Example:
+            >>> from seq2seq_ext.decoding import BeamSearchOptions
+            >>> options = BeamSearchOptions.like(
+            ...     "transformers", early_stopping=True, bos_id=1, eos_id=2, pad_id=0, alpha=0.6)
+            >>> options.length_penalty, options.early_stopping
+            ('power', 'first')
+        """
+        return cls(**preset(system, options))
+
     def __post_init__(self) -> None:
         where = type(self).__name__
         for name, low in _INTS.items():
@@ -289,6 +317,17 @@ class BeamSearchOptions:
             "early_stopping",
             '"exact" where a beam goes on until all have ended ("carry", "ancestral")',
             fixed and not is_default,
+        )
+        constrained = self.trie is not None or bool(self.phrases)
+        forbid(
+            "finished",
+            "no trie and no phrases with it",
+            self.finished == "extend" and constrained,
+        )
+        forbid(
+            "early_stopping",
+            'finished="extend" with it',
+            self.early_stopping == "places" and self.finished != "extend",
         )
         forbid(
             "rank_by",

@@ -40,6 +40,7 @@ class _Hypothesis:
     score: float = 0.0
     reason: str = ""
     lane: int = 0
+    is_spent: bool = False  # there is an EOS in it: nothing that goes on from it ends
 
 
 class _Choice(NamedTuple):
@@ -59,7 +60,9 @@ class _Group:
         lanes = self.beams if options.sampling == "ancestral" else 1
         self.live = [_Hypothesis(lane=lane) for lane in range(lanes)]
         self.pool: list[_Hypothesis] = []
-        self.offered, self.length, self.best_has_ended = 0, 0, False
+        self.offered, self.length = 0, 0
+        self.best_ends = self.best_has_ended = False
+        self.place_has_ended = [False] * self.beams
 
     def pool_size(self) -> int:
         options = self.options
@@ -91,24 +94,29 @@ class _Group:
         survivors: list[_Hypothesis] = []
         chosen: list[tuple[int, int]] = []
         met = ended = 0
+        self.best_ends = False
         for choice in choices:
             parent = self.live[choice.beam]
-            ends = not parent.reason and choice.token in options.eos_ids
-            if ends and (
+            is_eos = not parent.reason and choice.token in options.eos_ids
+            if is_eos and (
                 self.length < options.min_length or not is_complete(options, parent.tokens)
             ):
                 continue
+            ends = is_eos and not parent.is_spent
             in_beam = met < self.slots
             met += 1
-            self.best_has_ended |= ends and met == 1
+            self.best_ends |= ends and met == 1
             child = parent if parent.reason else self._extend(choice, attention)
             child.reason = "eos" if ends else child.reason
-            carries = options.finished == "carry"
-            is_cut = not ends and self.length == self.limit
+            carries, extends = options.finished == "carry", options.finished == "extend"
+            is_cut = not ends and not child.is_spent and self.length == self.limit
             if (ends or is_cut) and not carries and (in_beam or options.eos_beyond_beam):
                 self.end(child, "max_length")
                 ended += ends
-            if not ends or carries:
+            if extends and is_eos:
+                child = replace(child, reason="", is_spent=True)
+                self.place_has_ended[len(survivors)] = True
+            if not ends or carries or extends:
                 if options.sampling != "ancestral":
                     child = replace(child, lane=len(survivors))
                 survivors.append(child)
@@ -120,6 +128,9 @@ class _Group:
             for dying in self.live:
                 self.end(dying, "dead")
         self.live = survivors
+        self.best_has_ended |= self.best_ends
+        for place in range(len(survivors), self.beams):
+            self.place_has_ended[place] = True
         if options.finished == "shrink":
             self.slots -= ended
         used.update(
@@ -134,7 +145,8 @@ class _Group:
     def stop(self, reason: str) -> None:
         """What is live ends as it is."""
         for live in self.live:
-            self.end(live, reason)
+            if not live.is_spent:
+                self.end(live, reason)
         self.live = []
 
     def end(self, hypothesis: _Hypothesis, reason: str) -> None:
@@ -212,6 +224,7 @@ class _Group:
             parent.log_prob + choice.log_prob,
             choice.key,
             lane=parent.lane,
+            is_spent=parent.is_spent,
         )
 
     def _words(self, hypothesis: _Hypothesis) -> list[int]:
@@ -249,6 +262,10 @@ class _Group:
             return self.offered >= self.pool_size()
         if options.early_stopping == "top":
             return self.best_has_ended and self.offered >= options.n_best
+        if options.early_stopping == "top_now":
+            return self.best_ends and self.offered >= options.n_best
+        if options.early_stopping == "places":
+            return all(self.place_has_ended)
         return False
 
     def _best_in_reach(self, live: _Hypothesis) -> float:

@@ -56,7 +56,8 @@ Group::Group(const SearchOptions& options, int64_t beams)
     : beams_(beams),
       slots_(beams),
       live_(options.sampling == Sampling::kAncestral ? beams : 1),
-      pool_(pool_size(options, beams), options.full_pool_is_closed) {
+      pool_(pool_size(options, beams), options.full_pool_is_closed),
+      place_has_ended_(beams, false) {
   for (size_t lane = 0; lane < live_.size(); ++lane) live_[lane].lane = lane;
 }
 
@@ -74,6 +75,7 @@ RulePrefix Group::rule_prefix(int64_t beam) const {
 void Group::advance(const SearchOptions& options, const GroupRows& rows, std::vector<int64_t>* used,
                     int64_t* tokens, int64_t* parents) {
   ++length_;
+  best_ends_ = false;
   Step step{options, rows, *used, tokens, parents, {}, {}, {}};
   if (options.coverage_penalty != CoveragePenalty::kNone) grow_coverage(&step);
   if (needs_ranking(step))
@@ -82,6 +84,8 @@ void Group::advance(const SearchOptions& options, const GroupRows& rows, std::ve
   if (step.survivors.empty() && pool_.is_empty())
     for (const Live& dying : live_) end(options, dying, Reason::kDead);
   live_ = std::move(step.survivors);
+  best_has_ended_ |= best_ends_;
+  for (int64_t place = live_.size(); place < beams_; ++place) place_has_ended_[place] = true;
   if (options.finished == Finished::kShrink) slots_ -= step.ended;
   for (size_t beam = 0; beam < live_.size(); ++beam)
     if (!live_[beam].has_ended) used->push_back(tokens[beam]);
@@ -97,7 +101,8 @@ void Group::advance(const SearchOptions& options, const GroupRows& rows, std::ve
 }
 
 void Group::stop(const SearchOptions& options) {
-  for (const Live& live : live_) end(options, live, Reason::kStopped);
+  for (const Live& live : live_)
+    if (!live.is_spent) end(options, live, Reason::kStopped);
   live_.clear();
 }
 
@@ -111,8 +116,9 @@ std::vector<Hypothesis> Group::ended() const {
 std::vector<Hypothesis> Group::live(const SearchOptions& options) const {
   std::vector<Hypothesis> result;
   for (const Live& live : live_)
-    result.push_back(hypothesis(live.node, score(options, live), live.sum,
-                                live.has_ended ? Reason::kEos : Reason::kStopped));
+    if (!live.is_spent)
+      result.push_back(hypothesis(live.node, score(options, live), live.sum,
+                                  live.has_ended ? Reason::kEos : Reason::kStopped));
   return result;
 }
 
@@ -224,21 +230,29 @@ bool Group::take(Step* step, const Candidate& candidate) {
   const SearchOptions& options = step->options;
   const Live& parent = live_[candidate.beam];
   const bool is_carried = parent.has_ended;
-  const bool ends = !is_carried && options.is_eos(candidate.token);
-  if (ends && (length_ < options.min_length || !parent.progress.is_complete(options))) return true;
+  const bool is_eos = !is_carried && options.is_eos(candidate.token);
+  if (is_eos && (length_ < options.min_length || !parent.progress.is_complete(options)))
+    return true;
+  const bool ends = is_eos && !parent.is_spent;
   const bool is_in_beam = step->met++ < slots_;
-  best_has_ended_ |= ends && step->met == 1;
+  best_ends_ |= ends && step->met == 1;
   const bool carries = options.finished == Finished::kCarry;
+  const bool extends = options.finished == Finished::kExtend;
   Live child = is_carried ? parent : extend(*step, candidate, ends);
-  const bool is_cut = !ends && length_ == options.max_length;
+  const bool is_cut = !ends && !child.is_spent && length_ == options.max_length;
   if ((ends || is_cut) && !carries && (is_in_beam || options.ends_beyond_beam)) {
     end(options, child, ends ? Reason::kEos : Reason::kMaxLength);
     step->ended += ends;
   }
-  if (!ends || carries) {
+  if (!ends || carries || extends) {
     const int64_t beam = step->survivors.size();
+    if (extends && is_eos) {
+      child.has_ended = false;
+      child.is_spent = true;
+      place_has_ended_[beam] = true;
+    }
     if (options.sampling != Sampling::kAncestral) child.lane = beam;
-    step->tokens[beam] = ends ? options.pad_id : candidate.token;
+    step->tokens[beam] = ends && carries ? options.pad_id : candidate.token;
     step->parents[beam] = candidate.beam;
     step->survivors.push_back(std::move(child));
   }
@@ -255,6 +269,7 @@ Group::Live Group::extend(const Step& step, const Candidate& candidate, bool end
   child.sum = parent.sum + candidate.log_prob;
   child.key = candidate.key;
   child.has_ended = ends;
+  child.is_spent = parent.is_spent;
   child.lane = parent.lane;
   child.progress = ends ? parent.progress : parent.progress.next(step.options, candidate.token);
   if (!step.coverage.empty()) child.coverage = step.coverage[candidate.beam];
@@ -286,6 +301,11 @@ bool Group::is_settled(const SearchOptions& options) const {
       return pool_.offered() >= pool_.size();
     case EarlyStopping::kTop:
       return best_has_ended_ && pool_.offered() >= options.n_best;
+    case EarlyStopping::kTopNow:
+      return best_ends_ && pool_.offered() >= options.n_best;
+    case EarlyStopping::kPlaces:
+      return std::all_of(place_has_ended_.begin(), place_has_ended_.end(),
+                         [](bool has_ended) { return has_ended; });
     default:
       return false;
   }

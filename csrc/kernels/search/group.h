@@ -58,6 +58,7 @@ class Group {
     double sum = 0;
     double key = 0;          // what it was ranked by
     bool has_ended = false;  // and is carried
+    bool is_spent = false;   // there is an EOS in it: nothing that goes on from it ends
     int64_t lane = 0;
     Progress progress;
     Coverage coverage;
@@ -100,7 +101,9 @@ class Group {
   int64_t beams_;
   int64_t slots_;  // beams_, less those that Finished::kShrink has closed
   int64_t length_ = 0;
+  bool best_ends_ = false;  // in this step
   bool best_has_ended_ = false;
+  std::vector<bool> place_has_ended_;  // read under EarlyStopping::kPlaces
   std::vector<Live> live_;
   Pool pool_;
   PrefixTree tree_;

@@ -18,6 +18,8 @@ enum class EarlyStopping {
   kHeuristic,  // the pool is full and no live hypothesis would enter it as it is
   kFirst,      // as many as the pool holds have ended
   kTop,        // n_best have ended, and once the best candidate of a step did
+  kTopNow,     // n_best have ended, and the best candidate of this step does
+  kPlaces,     // every place of the beam has once held an EOS, or nothing
   kNone,       // never
 };
 
@@ -27,6 +29,7 @@ enum class Finished {
   kDip,     // its place is empty for one step
   kShrink,  // its place is gone
   kCarry,   // it keeps its place and competes for it
+  kExtend,  // it keeps its place and goes on, but nothing behind its EOS ends
 };
 
 enum class Sampling {

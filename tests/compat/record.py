@@ -1,0 +1,17 @@
+"""Keeps what the installed packages find: ``cd tests; python -m compat.record [peers]``."""
+
+import sys
+
+import torch
+from compat.cases import PEERS, record
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for peer in sys.argv[1:] or PEERS:
+        record(peer)
+        print(peer)
+
+
+if __name__ == "__main__":
+    main()
