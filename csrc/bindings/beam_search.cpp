@@ -222,14 +222,14 @@ class BoundBeamSearch {
   }
 
   void check_candidates(const Array<double>& log_probs, const Array<int64_t>& tokens,
-                        const std::optional<Array<double>>& perturbed) const {
+                        const std::optional<Array<double>>& perturbed) {
     if (log_probs.ndim() != 2 || log_probs.shape(0) != rows() || log_probs.shape(1) < 1)
       throw py::value_error("BeamSearch.advance: log_probs: expected shape [" +
                             std::to_string(rows()) + ", width], got " + shape_of(log_probs));
     check_like("tokens", tokens, log_probs);
     if (perturbed) check_like("perturbed", *perturbed, log_probs);
     for (int64_t b = 0; b < search_.batch_size(); ++b)
-      if (search_.options(b).sampling == Sampling::kGumbel && !perturbed)
+      if (!perturbed && search_.options(b).sampling == Sampling::kGumbel && !is_done(b))
         throw py::value_error("BeamSearch.advance: perturbed: expected an array, got None");
   }
 
