@@ -174,18 +174,20 @@ inline VecF exp(VecF x) {
 
 inline VecF sigmoid(VecF x) { return 1.0f / (1.0f + exp(-x)); }
 
-// tanh, at most 2 ulp: an odd polynomial near zero, where 1 - 2/(e^{2x}+1) would
-// lose all its digits, and that formula elsewhere.
+// tanh, at most 1.1 ulp: below 1, where 1 - 2/(e^{2x}+1) would lose digits, an odd polynomial;
+// that formula elsewhere.
 inline VecF tanh(VecF x) {
   const VecF magnitude = x < 0.0f ? -x : x;
   const VecF far = 1.0f - 2.0f / (exp(2.0f * magnitude) + 1.0f);
   const VecF z = x * x;
-  VecF p = z * -0.00570418646f + 0.0206383996f;
-  p = p * z + -0.0537395139f;
-  p = p * z + 0.133314399f;
-  p = p * z + -0.333332819f;
+  VecF p = z * -0.000358410674f + 0.002301272f;
+  p = p * z + -0.00794606376f;
+  p = p * z + 0.0214866996f;
+  p = p * z + -0.0538798496f;
+  p = p * z + 0.133323461f;
+  p = p * z + -0.333332956f;
   const VecF near = (p * z) * x + x;
-  return magnitude < 0.625f ? near : (x < 0.0f ? -far : far);
+  return magnitude < 1.0f ? near : (x < 0.0f ? -far : far);
 }
 
 // float64 exists for exact tests, not for speed: lane by lane.
