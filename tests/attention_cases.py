@@ -56,10 +56,10 @@ def run(
     return {"context": outputs[0].detach(), "weights": outputs[1].detach()} | gradients
 
 
-def assert_as_good_as_torch(
+def errors_of(
     kind: str, tensors: list[Tensor], lengths: Tensor | None, dense: list[Tensor] | None = None
-) -> None:
-    """err(ours) <= 2 err(torch float32) + tiny, both against float64, outputs and gradients.
+) -> dict[str, Tensor]:
+    """Of each output and gradient: our largest error against float64, torch's, the largest value.
 
     ``dense``: the same values as ``tensors``, for the references.
     """
@@ -77,12 +77,29 @@ def assert_as_good_as_torch(
         run(where, kind, x, lengths, grads) for where, x in ((reference, dense), (ops, tensors))
     )
     assert ours.keys() == exact.keys()
+    errors = {}
     for name, expected in exact.items():
         assert ours[name].shape == expected.shape
-        if expected.numel() == 0:
-            continue
-        error = (ours[name] - expected).abs().max()
+        if expected.numel():
+            values = (ours[name] - expected, theirs[name] - expected, expected)
+            errors[name] = torch.stack([x.double().abs().max() for x in values])
+    return errors
+
+
+def assert_errors(draws: list[dict[str, Tensor]]) -> None:
+    """err(ours) <= 2 err(torch float32) + tiny, the largest of all draws.
+
+    Several draws where a tensor is small: the largest error of one draw is luck, torch's too.
+    """
+    for name in draws[0]:
+        ours, theirs, largest = torch.stack([draw[name] for draw in draws]).amax(0).tolist()
         # Tiny: a few roundings of the sum's terms, which are of order one here.
-        tiny = 5e-7 * max(1.0, expected.abs().max())
-        allowed = 2 * (theirs[name] - expected).abs().max() + tiny
-        assert error <= allowed, f"{name}: {error:.2e} > {allowed:.2e}"
+        allowed = 2 * theirs + 4 * torch.finfo(torch.float32).eps * max(1.0, largest)
+        assert ours <= allowed, f"{name}: {ours:.2e} > {allowed:.2e}"
+
+
+def assert_as_good_as_torch(
+    kind: str, tensors: list[Tensor], lengths: Tensor | None, dense: list[Tensor] | None = None
+) -> None:
+    """:func:`assert_errors` of one draw."""
+    assert_errors([errors_of(kind, tensors, lengths, dense)])

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from attention_cases import KINDS, OPS, assert_as_good_as_torch, call, make, make_lengths, run
+from attention_cases import (
+    KINDS,
+    OPS,
+    assert_as_good_as_torch,
+    assert_errors,
+    call,
+    errors_of,
+    make,
+    make_lengths,
+    run,
+)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -40,13 +50,17 @@ def test_empty_dims(kind, b, t, s, a, m) -> None:
 
 
 # 1e-3: tanh form; 3: exponential form; the others reach the plain form in some rows or in all.
-@pytest.mark.parametrize("magnitude", [1e-3, 0.1, 0.4, 3.0, 7.0, 14.0, 60.0, 1e4])
+@pytest.mark.parametrize("magnitude", [1e-3, 0.1, 0.4, 3.0, 6.0, 7.0, 14.0, 60.0, 1e4])
 def test_additive_magnitudes(magnitude, isa) -> None:
-    query, keys, v, memory = make(6, 5, 11, 37, 20, magnitude=magnitude)
-    assert_as_good_as_torch("additive", [query, keys, v, memory], make_lengths(6, 11))
-    # Each query of a sentence takes its own form.
-    query = query / magnitude * torch.tensor([1e-3, 1.0, 30.0, 60.0, 1e4])[:, None]
-    assert_as_good_as_torch("additive", [query, keys, v, memory], make_lengths(6, 11))
+    lengths, one, mixed = make_lengths(6, 11), [], []
+    for _ in range(16):
+        query, keys, v, memory = make(6, 5, 11, 37, 20, magnitude=magnitude)
+        one.append(errors_of("additive", [query, keys, v, memory], lengths))
+        # Each query of a sentence takes its own form.
+        query = query / magnitude * torch.tensor([1e-3, 1.0, 30.0, 60.0, 1e4])[:, None]
+        mixed.append(errors_of("additive", [query, keys, v, memory], lengths))
+    assert_errors(one)
+    assert_errors(mixed)
 
 
 def test_additive_small_values_keep_their_digits(isa) -> None:
