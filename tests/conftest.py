@@ -8,6 +8,9 @@ import torch
 
 import seq2seq_ext  # noqa: F401  (loads the ops)
 
+# Drivers of other packages, imported only where those are installed.
+collect_ignore_glob = ["compat/peer_*"]
+
 ISAS = torch.ops.seq2seq_ext.available_isas()
 
 
