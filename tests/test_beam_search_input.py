@@ -136,7 +136,7 @@ def test_by_hand():
         BeamSearch(2, None)
 
 
-ENGINE = {"eos_ids": [0], "beam_size": 2, "max_length": 5}
+ENGINE = {"eos_id": [0], "beam_size": 2, "max_length": 5}
 
 
 def engine(batch_size=2, **fields):
@@ -154,10 +154,10 @@ def engine(batch_size=2, **fields):
         ("length_penalty", "x"),
         ("finished", "x"),
         ("alpha", float("nan")),
-        ("groups", 3),
-        ("groups", 0),
-        ("eos_ids", []),
-        ("eos_ids", [-1]),
+        ("beam_groups", 3),
+        ("beam_groups", 0),
+        ("eos_id", []),
+        ("eos_id", [-1]),
         ("banned", [[]]),
         ("banned", [[2**40]]),
         ("prefix", [1] * 6),
@@ -166,7 +166,7 @@ def engine(batch_size=2, **fields):
         ("temperature", 0.0),
         ("repetition_penalty", -1.0),
         ("source_length", -1),
-        ("diversity", -1.0),
+        ("diversity_penalty", -1.0),
     ],
 )
 def test_the_engine_checks_its_options_itself(field, value):
@@ -200,10 +200,10 @@ def test_the_engine_checks_its_candidates_itself(log_probs, tokens, name):
     "fields",
     [
         {},
-        {"finished": "carry", "rank_by_score": True, "length_penalty": "power"},
+        {"finished": "carry", "rank_by": "score", "length_penalty": "power"},
         {"finished": "shrink"},
         {"finished": "dip", "early_stopping": "none"},
-        {"groups": 2, "diversity": 0.5},
+        {"beam_groups": 2, "diversity_penalty": 0.5},
         {"sampling": "gumbel"},
         {"sampling": "ancestral"},
         {"coverage_penalty": "gnmt", "source_length": 3, "beta": 1.0},

@@ -187,7 +187,7 @@ def test_goes_on_with_the_instruction_set_it_was_made_for():
     memory, before = decoder.encode(src, src_lengths), torch.ops.seq2seq_ext.isa()
     try:
         torch.ops.seq2seq_ext.set_isa("baseline")
-        found = decoder._generate(memory, OPTIONS)
+        found = decoder._generate(memory, [OPTIONS] * len(src))
     finally:
         torch.ops.seq2seq_ext.set_isa(before)
     assert torch.equal(found.log_probs, expected.log_probs)

@@ -51,7 +51,6 @@ class BoundBeamSearch {
   SearchHandle handle() { return {&search_, &mutex_}; }
   int64_t rows() const { return search_.rows(); }
   int64_t width() const { return search_.width(); }
-  bool needs_logits() const { return search_.needs_logits(); }
   int64_t largest_token() const { return search_.largest_token(); }
 
   template <class Read>
@@ -78,6 +77,15 @@ class BoundBeamSearch {
       std::vector<bool> live(search.rows());
       for (int64_t row = 0; row < search.rows(); ++row) live[row] = search.is_live(row);
       return live;
+    });
+  }
+
+  std::vector<int64_t> prefix(int64_t row) {
+    return read([&](const BeamSearch& search) {
+      if (row < 0 || row >= search.rows() || !search.is_live(row))
+        throw py::value_error("BeamSearch.prefix: row: expected one that is live, got " +
+                              std::to_string(row));
+      return search.prefix(row);
     });
   }
 
@@ -295,11 +303,11 @@ void bind_beam_search(py::module_& m) {
       .def_property_readonly("rows", &BoundBeamSearch::rows)
       .def_property_readonly("width", &BoundBeamSearch::width)
       .def_property_readonly("largest_token", &BoundBeamSearch::largest_token)
-      .def_property_readonly("needs_logits", &BoundBeamSearch::needs_logits)
       .def_property_readonly("done", &BoundBeamSearch::done)
       .def_property_readonly("has_rules", &BoundBeamSearch::has_rules)
       .def_property_readonly("live_rows", &BoundBeamSearch::live_rows)
       .def("is_done", &BoundBeamSearch::is_done, py::arg("sentence"))
+      .def("prefix", &BoundBeamSearch::prefix, py::arg("row"))
       .def("choose", &BoundBeamSearch::choose<float>, py::arg("logits").noconvert())
       .def("choose", &BoundBeamSearch::choose<double>, py::arg("logits").noconvert())
       .def("advance", &BoundBeamSearch::advance, py::arg("log_probs"), py::arg("tokens"),

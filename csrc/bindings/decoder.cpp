@@ -145,22 +145,18 @@ class BoundDecoder {
 
   int64_t state_parts() const { return m_.state_parts(); }
 
-  // The attention's weights [B, n_best, L, S] of the hypotheses, or None. Runs the search to its
-  // end, unless a signal's handler raises.
+  // The attention's weights [B, n_best, L, S] of the hypotheses, or None. Runs the search from its
+  // begin to its end, unless a signal's handler raises.
   py::object generate(const py::handle& search, const Array<float>& memory,
                       const std::optional<Array<float>>& keys, const Array<int64_t>& lengths,
-                      const Array<float>& state, int64_t bos_id, int threads) {
+                      const Array<float>& state, int threads) {
     const SearchHandle handle = search_of(search);
     const DecoderSources sources = check_sources(memory, keys, lengths);
-    check(handle.search->batch_size() == sources.count, "search",
-          std::to_string(sources.count) + " sentences like memory");
-    check(!handle.search->needs_logits(), "search", "one whose rows have no rules");
+    check_search(*handle.search, sources);
     check_shape("state", state, {m_.state_parts(), sources.count, m_.hidden});
-    check(bos_id >= 0 && bos_id < m_.vocabulary, "bos_id",
-          "a token, got " + std::to_string(bos_id));
     check(threads >= 1, "threads", "at least 1");
     SignalWatch watch;
-    const GenerationInputs inputs{sources, state.data(), bos_id, SignalWatch::interrupted, &watch};
+    const GenerationInputs inputs{sources, state.data(), SignalWatch::interrupted, &watch};
     std::unique_ptr<Generation> generation = take_idle();
     bool finished;
     {
@@ -289,6 +285,26 @@ class BoundDecoder {
     return {count, length, lengths.data(), memory.data(), attends ? keys->data() : nullptr};
   }
 
+  void check_search(const BeamSearch& search, const DecoderSources& sources) const {
+    check(search.batch_size() == sources.count, "search",
+          std::to_string(sources.count) + " sentences like memory");
+    check(search.largest_token() < m_.vocabulary, "search",
+          "tokens below " + std::to_string(m_.vocabulary) + ", got " +
+              std::to_string(search.largest_token()));
+    for (int64_t b = 0; b < sources.count; ++b) {
+      const SearchOptions& options = search.options(b);
+      check(options.bos_id < m_.vocabulary, "search",
+            "a bos_id below " + std::to_string(m_.vocabulary) + ", got " +
+                std::to_string(options.bos_id));
+      if (options.coverage_penalty == CoveragePenalty::kNone) continue;
+      check(m_.attention != AttentionKind::kNone, "search",
+            "no coverage penalty without attention");
+      check(options.source_length <= sources.length, "search",
+            "sources of at most " + std::to_string(sources.length) + " tokens, got " +
+                std::to_string(options.source_length));
+    }
+  }
+
   template <class Body>
   static void run_members(int wanted, const Body& body) {
     std::optional<Barrier> barrier;
@@ -299,7 +315,8 @@ class BoundDecoder {
 
   bool run(Generation& generation, const GenerationInputs& inputs, BeamSearch* search,
            int threads) const {
-    if (search->done()) throw std::runtime_error("Decoder: search: expected one that goes on");
+    if (search->has_begun())
+      throw std::runtime_error("Decoder: search: expected one that has not begun");
     // Here, as nothing may throw among threads; that fewer of them may come does no harm.
     const int wanted = Generation::team_size(m_, search->rows(), threads);
     generation.prepare(m_, inputs, search, wanted);
@@ -330,7 +347,7 @@ class BoundDecoder {
     std::fill_n(attention.mutable_data(), attention.size(), 0.0f);
     for (int64_t b = 0; b < search.batch_size(); ++b)
       for (size_t n = 0; n < found[b].size(); ++n)
-        generation.follow(b, found[b][n].tokens,
+        generation.follow(found[b][n],
                           attention.mutable_data() + (b * n_best + n) * longest * length);
     return attention;
   }
@@ -362,8 +379,7 @@ void bind_decoder(py::module_& m) {
            py::arg("output"))
       .def_property_readonly("state_parts", &BoundDecoder::state_parts)
       .def("generate", &BoundDecoder::generate, py::arg("search"), py::kw_only(), py::arg("memory"),
-           py::arg("keys"), py::arg("lengths"), py::arg("state"), py::arg("bos_id"),
-           py::arg("threads"))
+           py::arg("keys"), py::arg("lengths"), py::arg("state"), py::arg("threads"))
       .def("step", &BoundDecoder::step, py::arg("tokens"), py::arg("state"), py::kw_only(),
            py::arg("memory"), py::arg("keys"), py::arg("lengths"), py::arg("threads"));
 }

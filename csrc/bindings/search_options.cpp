@@ -1,5 +1,5 @@
-// SearchOptions for Python: one keyword a field. Everything that could hurt the engine is
-// checked here; what a user should read is in seq2seq_ext/decoding.
+// SearchOptions for Python: one keyword a field, by the names of BeamSearchOptions. Everything that
+// could hurt the engine is checked here; what a user should read is in seq2seq_ext/decoding.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -42,8 +42,8 @@ void check_numbers(const SearchOptions& o) {
   check(o.beam_size >= 1 && o.beam_size <= kMaxId, "beam_size", "at least 1, below 2^31");
   check(o.n_best >= 1 && o.n_best <= o.beam_size, "n_best", "1 to beam_size");
   check(o.patience > 0 && o.patience <= 1e6, "patience", "above 0, at most 1e6");
-  check(o.groups >= 1 && o.beam_size % o.groups == 0, "groups", "a divisor of beam_size");
-  check(o.diversity >= 0 && std::isfinite(o.diversity), "diversity", "at least 0");
+  check(o.groups >= 1 && o.beam_size % o.groups == 0, "beam_groups", "a divisor of beam_size");
+  check(o.diversity >= 0 && std::isfinite(o.diversity), "diversity_penalty", "at least 0");
   check(o.max_length >= 1 && o.max_length <= kMaxId, "max_length", "at least 1, below 2^31");
   check(o.min_length >= 0 && o.min_length <= o.max_length, "min_length", "0 to max_length");
   check(std::isfinite(o.alpha), "alpha", "a finite number");
@@ -54,14 +54,14 @@ void check_numbers(const SearchOptions& o) {
   check(o.temperature > 0 && std::isfinite(o.temperature), "temperature", "above 0");
   check(o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty), "repetition_penalty",
         "above 0");
-  check(o.no_repeat_ngram >= 0, "no_repeat_ngram", "at least 0");
+  check(o.no_repeat_ngram >= 0, "no_repeat_ngram_size", "at least 0");
   check(o.top_k >= 0, "top_k", "at least 0");
   check(o.top_p > 0 && o.top_p <= 1, "top_p", "above 0, at most 1");
 }
 
 void check_ids(const SearchOptions& o) {
-  check(!o.eos_ids.empty(), "eos_ids", "at least one");
-  check_tokens("eos_ids", o.eos_ids);
+  check(!o.eos_ids.empty(), "eos_id", "at least one");
+  check_tokens("eos_id", o.eos_ids);
   check_tokens("bos_id", {o.bos_id});
   check_tokens("prefix", o.prefix);
   check(static_cast<int64_t>(o.prefix.size()) <= o.max_length, "prefix",
@@ -103,6 +103,7 @@ void set_length_penalty(SearchOptions* o, const py::handle& value) {
   o->length_penalty = named<LengthPenalty>("length_penalty", value.cast<std::string>(),
                                            {{"none", LengthPenalty::kNone},
                                             {"power", LengthPenalty::kPower},
+                                            {"average", LengthPenalty::kAverage},
                                             {"gnmt", LengthPenalty::kGnmt}});
 }
 
@@ -145,6 +146,25 @@ void set_shortlist(SearchOptions* o, const py::handle& value) {
   o->shortlist = std::make_shared<const std::vector<int64_t>>(value.cast<std::vector<int64_t>>());
 }
 
+// One of two names.
+template <bool SearchOptions::* field>
+void set_choice(SearchOptions* o, const py::handle& value, const char* name, const char* no,
+                const char* yes) {
+  o->*field = named<bool>(name, value.cast<std::string>(), {{no, false}, {yes, true}});
+}
+
+void set_rank_by(SearchOptions* o, const py::handle& value) {
+  set_choice<&SearchOptions::rank_by_score>(o, value, "rank_by", "sum", "score");
+}
+
+void set_full_pool(SearchOptions* o, const py::handle& value) {
+  set_choice<&SearchOptions::full_pool_is_closed>(o, value, "full_pool", "best", "first");
+}
+
+void set_rules_on(SearchOptions* o, const py::handle& value) {
+  set_choice<&SearchOptions::rules_on_log_probs>(o, value, "rules_on", "logits", "log_probs");
+}
+
 template <class Shared, std::shared_ptr<const Shared> SearchOptions::* field>
 void set_shared(SearchOptions* o, const py::handle& value) {
   if (!value.is_none()) o->*field = value.cast<std::shared_ptr<Shared>>();
@@ -153,14 +173,14 @@ void set_shared(SearchOptions* o, const py::handle& value) {
 const std::map<std::string, Setter>& setters() {
   using O = SearchOptions;
   static const std::map<std::string, Setter> all = {
-      {"eos_ids", set<&O::eos_ids>},
+      {"eos_id", set<&O::eos_ids>},
       {"bos_id", set<&O::bos_id>},
       {"pad_id", set<&O::pad_id>},
       {"beam_size", set<&O::beam_size>},
       {"n_best", set<&O::n_best>},
       {"patience", set<&O::patience>},
-      {"groups", set<&O::groups>},
-      {"diversity", set<&O::diversity>},
+      {"beam_groups", set<&O::groups>},
+      {"diversity_penalty", set<&O::diversity>},
       {"max_length", set<&O::max_length>},
       {"min_length", set<&O::min_length>},
       {"length_penalty", set_length_penalty},
@@ -174,16 +194,16 @@ const std::map<std::string, Setter>& setters() {
       {"source_length", set<&O::source_length>},
       {"early_stopping", set_early_stopping},
       {"finished", set_finished},
-      {"rank_by_score", set<&O::rank_by_score>},
-      {"ends_beyond_beam", set<&O::ends_beyond_beam>},
-      {"full_pool_is_closed", set<&O::full_pool_is_closed>},
+      {"rank_by", set_rank_by},
+      {"eos_beyond_beam", set<&O::ends_beyond_beam>},
+      {"full_pool", set_full_pool},
       {"force_eos", set<&O::force_eos>},
       {"shortlist", set_shortlist},
-      {"rules_on_log_probs", set<&O::rules_on_log_probs>},
+      {"rules_on", set_rules_on},
       {"temperature", set<&O::temperature>},
       {"repetition_penalty", set<&O::repetition_penalty>},
       {"rules_see_bos", set<&O::rules_see_bos>},
-      {"no_repeat_ngram", set<&O::no_repeat_ngram>},
+      {"no_repeat_ngram_size", set<&O::no_repeat_ngram>},
       {"banned", set<&O::banned>},
       {"prefix", set<&O::prefix>},
       {"trie", set_shared<TokenTrie, &O::trie>},

@@ -58,6 +58,12 @@ bool BeamSearch::is_live(int64_t row) const {
   return group_of(row, &beam).is_live(beam);
 }
 
+std::vector<int64_t> BeamSearch::prefix(int64_t row) const {
+  int64_t beam;
+  const Group& group = group_of(row, &beam);
+  return group.rule_prefix(beam).tokens;
+}
+
 bool BeamSearch::has_rules(int64_t row) const {
   int64_t beam;
   const Group& group = group_of(row, &beam);
@@ -71,12 +77,15 @@ bool BeamSearch::has_rules() const {
   return false;
 }
 
-bool BeamSearch::needs_logits() const {
+bool BeamSearch::needs_attention() const {
   return std::any_of(sentences_.begin(), sentences_.end(), [](const Sentence& sentence) {
-    const SearchOptions& told = sentence.options;
-    return rules_are_active(told, 0) || told.force_eos ||
-           told.coverage_penalty != CoveragePenalty::kNone;
+    return sentence.options.coverage_penalty != CoveragePenalty::kNone;
   });
+}
+
+bool BeamSearch::has_begun() const {
+  return std::any_of(sentences_.begin(), sentences_.end(),
+                     [](const Sentence& sentence) { return sentence.groups[0].length() > 0; });
 }
 
 template <typename T>

@@ -77,13 +77,19 @@ class BeamSearch {
   // Whether the next step reads the row.
   bool is_live(int64_t row) const;
 
+  // The tokens behind a live row.
+  std::vector<int64_t> prefix(int64_t row) const;
+
   // Whether a live row has rules in the next step: then its logits must be materialised and go
   // through choose(). Where not, the best `width` of log_softmax_topk are its candidates.
   bool has_rules() const;
   bool has_rules(int64_t row) const;
 
-  // Whether some step will: a loop that never has logits or attention to show cannot be used.
-  bool needs_logits() const;
+  // Whether a sentence has a coverage penalty: then its rows' attention must be shown.
+  bool needs_attention() const;
+
+  // Whether a step has been taken.
+  bool has_begun() const;
 
   // A live row's candidates, under its rules if it has any. logits [vocab] are overwritten. May
   // run for several rows at once.

@@ -11,7 +11,7 @@ namespace {
 // Multiply-adds that a member must have in a step to be worth the barriers.
 constexpr int64_t kWorthAMember = 100'000;
 
-constexpr int64_t kDead = -1;  // what a row without a hypothesis is fed, in the trace
+constexpr double kNothing = -std::numeric_limits<double>::infinity();
 
 int64_t weights_of(const DecoderModel& m) {
   int64_t total = m.output.inputs * m.output.outputs + m.combine.inputs * m.combine.outputs;
@@ -38,12 +38,13 @@ void Generation::prepare(const DecoderModel& model, const GenerationInputs& inpu
   model_ = &model;
   inputs_ = inputs;
   search_ = search;
-  error_ = nullptr;
+  errors_.assign(team_size, nullptr);
   was_interrupted_ = false;
   const int64_t rows = search->rows(), k = std::min(search->width(), model.vocabulary);
   workspace_.reserve(model, rows, inputs.sources.length, k, team_size);
   const bool attends = model.attention != AttentionKind::kNone;
   place_.assign(rows, 0);
+  rows_.clear();
   rows_.reserve(rows);
   groups_.reserve(inputs.sources.count);
   step_ = {&inputs_.sources,
@@ -57,33 +58,47 @@ void Generation::prepare(const DecoderModel& model, const GenerationInputs& inpu
            rows,
            attends ? sized(weights_, rows * inputs.sources.length) : nullptr,
            nullptr,
-           sized(log_probs_, rows * k),
-           sized(best_, rows * k),
+           nullptr,
+           nullptr,
            k};
-  candidate_log_probs_.assign(rows * k, -std::numeric_limits<double>::infinity());
+  sized(log_probs_, rows * k);
+  sized(best_, rows * k);
+  candidate_log_probs_.assign(rows * k, kNothing);
+  candidate_perturbed_.assign(rows * k, kNothing);
   candidate_tokens_.assign(rows * k, 0);
-  search_tokens_.assign(rows, inputs.bos_id);
+  attention_.assign(search->needs_attention() ? rows * inputs.sources.length : 0, 0);
+  all_weights_.clear();
+  search_tokens_.resize(rows);
   search_parents_.resize(rows);
   std::iota(search_parents_.begin(), search_parents_.end(), 0);
-  trace_.steps = 0;
-  trace_.tokens.clear();
-  trace_.parents.clear();
-  trace_.weights.clear();
   // The first step's rows continue their sources.
   for (int64_t b = 0; b < inputs.sources.count; ++b)
-    for (int64_t row = search->first_row(b); row < rows; ++row) place_[row] = b;
+    for (int64_t row = search->first_row(b); row < rows; ++row) {
+      search_tokens_[row] = search->options(b).bos_id;
+      place_[row] = b;
+    }
 }
 
 void Generation::run(const Team& team) {
-  for (;;) {
+  const auto safely = [&](const auto& body) {  // nothing may throw among threads
+    try {
+      body();
+    } catch (...) {
+      errors_[team.index] = std::current_exception();
+    }
+  };
+  for (bool is_first = true;; is_first = false) {
+    if (!is_first && step_.logits) {
+      safely([&] { choose_under_rules(team); });
+      team.sync();
+    }
     if (team.index == 0) {
-      try {
-        if (trace_.steps > 0) choose();
+      goes_on_ = false;
+      safely([&] {
+        if (has_failed()) return;
+        if (!is_first) advance();
         goes_on_ = select_rows();
-      } catch (...) {
-        error_ = std::current_exception();
-        goes_on_ = false;
-      }
+      });
     }
     team.sync();
     if (!goes_on_) return;
@@ -91,8 +106,13 @@ void Generation::run(const Team& team) {
   }
 }
 
+bool Generation::has_failed() const {
+  return std::any_of(errors_.begin(), errors_.end(), [](const auto& error) { return error; });
+}
+
 bool Generation::finish() const {
-  if (error_) std::rethrow_exception(error_);
+  for (const std::exception_ptr& error : errors_)
+    if (error) std::rethrow_exception(error);
   return !was_interrupted_;
 }
 
@@ -103,16 +123,12 @@ bool Generation::select_rows() {
   if (was_interrupted_) return false;
   rows_.clear();
   groups_.clear();
-  trace_.tokens.insert(trace_.tokens.end(), search_tokens_.size(), kDead);
-  trace_.parents.insert(trace_.parents.end(), search_parents_.begin(), search_parents_.end());
-  int64_t* const fed = trace_.tokens.data() + trace_.steps * search_->rows();
   for (int64_t source = 0; source < inputs_.sources.count; ++source) {
     const int64_t begin = rows_.size(), first = search_->first_row(source);
-    const int64_t last =
-        source + 1 < inputs_.sources.count ? search_->first_row(source + 1) : search_->rows();
+    const int64_t last = first + search_->options(source).beam_size;
     for (int64_t row = first; row < last; ++row) {
       if (!search_->is_live(row)) continue;
-      fed[row] = tokens_[rows_.size()] = search_tokens_[row];
+      tokens_[rows_.size()] = search_tokens_[row];
       parents_[rows_.size()] = place_[search_parents_[row]];
       rows_.push_back(row);
     }
@@ -121,51 +137,61 @@ bool Generation::select_rows() {
   }
   for (size_t i = 0; i < rows_.size(); ++i) place_[rows_[i]] = i;
   step_.rows = rows_.size();
-  trace_.steps += 1;
+  const bool has_rules = search_->has_rules();
+  step_.logits = has_rules ? sized(logits_, step_.rows * model_->vocabulary) : nullptr;
+  step_.log_probs = has_rules ? nullptr : log_probs_.data();
+  step_.best = has_rules ? nullptr : best_.data();
   return true;
 }
 
-// The search's turn, after a step.
-void Generation::choose() {
+// This member's rows of a step that has logits.
+void Generation::choose_under_rules(const Team& team) {
+  const int64_t vocab = model_->vocabulary, k = step_.k;
+  for (int64_t i = team.index; i < step_.rows; i += team.size) {
+    const int64_t place = rows_[i] * k;
+    search_->choose(rows_[i], logits_.data() + i * vocab, vocab,
+                    {candidate_log_probs_.data() + place, candidate_tokens_.data() + place,
+                     candidate_perturbed_.data() + place, k});
+  }
+}
+
+// The same for a step whose best tokens are its candidates.
+void Generation::take_best() {
   const int64_t k = step_.k;
-  if (step_.weights) record_weights();
   for (size_t i = 0; i < rows_.size(); ++i) {
     std::copy_n(log_probs_.data() + i * k, k, candidate_log_probs_.data() + rows_[i] * k);
     std::copy_n(best_.data() + i * k, k, candidate_tokens_.data() + rows_[i] * k);
   }
-  search_->advance({candidate_log_probs_.data(), candidate_tokens_.data(), k},
-                   search_tokens_.data(), search_parents_.data());
-  step_.before = step_.after;
-  step_.rows_before = step_.rows_after;
 }
 
 void Generation::record_weights() {
   const int64_t length = inputs_.sources.length, rows = search_->rows();
-  const size_t begin = trace_.weights.size();
-  trace_.weights.resize(begin + rows * length);
-  for (size_t i = 0; i < rows_.size(); ++i)
-    std::copy_n(weights_.data() + i * length, length,
-                trace_.weights.data() + begin + rows_[i] * length);
-}
-
-// The row of a step that continues a row with a token. Those that do are equal: any will do.
-int64_t Generation::child(int64_t step, int64_t parent, int64_t token) const {
-  const int64_t rows = search_->rows();
-  int64_t row = parent;
-  while (trace_.parents[step * rows + row] != parent || trace_.tokens[step * rows + row] != token)
-    row = (row + 1) % rows;
-  return row;
-}
-
-void Generation::follow(int64_t sentence, const std::vector<int64_t>& tokens,
-                        float* weights) const {
-  const int64_t length = inputs_.sources.length, rows = search_->rows();
-  int64_t row = search_->first_row(sentence);
-  for (size_t step = 0; step < tokens.size(); ++step) {
-    if (step > 0) row = child(step, row, tokens[step - 1]);
-    std::copy_n(trace_.weights.data() + (step * rows + row) * length, length,
-                weights + step * length);
+  const size_t begin = all_weights_.size();
+  all_weights_.resize(begin + rows * length);
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    const float* const weights = weights_.data() + i * length;
+    std::copy_n(weights, length, all_weights_.data() + begin + rows_[i] * length);
+    if (!attention_.empty()) std::copy_n(weights, length, attention_.data() + rows_[i] * length);
   }
+}
+
+// The search's turn, after a step.
+void Generation::advance() {
+  if (step_.weights) record_weights();
+  if (!step_.logits) take_best();
+  search_->advance(
+      {candidate_log_probs_.data(), candidate_tokens_.data(), step_.k, candidate_perturbed_.data(),
+       attention_.empty() ? nullptr : attention_.data(), inputs_.sources.length},
+      search_tokens_.data(), search_parents_.data());
+  step_.before = step_.after;
+  step_.rows_before = step_.rows_after;
+}
+
+void Generation::follow(const Hypothesis& hypothesis, float* weights) const {
+  const int64_t length = inputs_.sources.length, rows = search_->rows();
+  for (size_t step = 0; step < hypothesis.rows.size(); ++step)
+    std::copy_n(all_weights_.data() + (step * rows + hypothesis.rows[step]) * length, length,
+                weights + step * length);
 }
 
 }  // namespace seq2seq_ext

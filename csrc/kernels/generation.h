@@ -1,6 +1,7 @@
 // The whole decode: steps of the decoder and of the search in turn, by one team. Rows are those
 // with a live hypothesis and no others: what a sentence no longer needs costs nothing. A state is
-// moved to where a hypothesis goes on by the next step's gather.
+// moved to where a hypothesis goes on by the next step's gather. Logits are written out only for
+// steps in which some row has rules.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +14,8 @@
 namespace seq2seq_ext {
 
 struct GenerationInputs {
-  DecoderSources sources;  // as many as the search has sentences
-  const float* state;      // [parts, B, H] the decoder's initial state
-  int64_t bos_id;
+  DecoderSources sources;      // as many as the search has sentences
+  const float* state;          // [parts, B, H] the decoder's initial state
   bool (*interrupted)(void*);  // asked by member 0 before every step; true stops the loop
   void* interrupted_data;
 };
@@ -37,39 +37,35 @@ class Generation {
   bool finish() const;
 
   // The attention's weights under which each token of a hypothesis was predicted: [length, S].
-  void follow(int64_t sentence, const std::vector<int64_t>& tokens, float* weights) const;
+  void follow(const Hypothesis& hypothesis, float* weights) const;
 
  private:
-  // What a step saw, for rows of the search; rows that were not live hold zeros.
-  struct Trace {
-    int64_t steps = 0;
-    std::vector<int64_t> tokens, parents;  // [steps, rows]
-    std::vector<float> weights;            // [steps, rows, S]; empty without attention
-  };
-
+  bool has_failed() const;
   bool select_rows();
-  void choose();
+  void choose_under_rules(const Team& team);
+  void take_best();
   void record_weights();
-  int64_t child(int64_t step, int64_t parent, int64_t token) const;
+  void advance();
 
   const DecoderModel* model_ = nullptr;
   GenerationInputs inputs_{};
   BeamSearch* search_ = nullptr;
   DecoderWorkspace workspace_;
-  Trace trace_;
   DecoderStep step_{};
   bool goes_on_ = false, was_interrupted_ = false;
-  std::exception_ptr error_;
+  std::vector<std::exception_ptr> errors_;  // of each member
 
   std::vector<int64_t> rows_;   // of the search, one for each row of the step
   std::vector<int64_t> place_;  // of each row of the search among them
   std::vector<SourceRows> groups_;
   std::vector<int64_t> tokens_, parents_;                // of the step's rows
   std::vector<int64_t> search_tokens_, search_parents_;  // of the search's rows
-  std::vector<float> state_, weights_, log_probs_;
+  std::vector<float> state_, weights_, log_probs_, logits_;
   std::vector<int64_t> best_;
-  std::vector<double> candidate_log_probs_;
+  // Of the search's rows; those that are not live hold what they held.
+  std::vector<double> candidate_log_probs_, candidate_perturbed_, attention_;
   std::vector<int64_t> candidate_tokens_;
+  std::vector<float> all_weights_;  // [steps, rows, S] of the search's rows
 };
 
 }  // namespace seq2seq_ext

@@ -74,9 +74,14 @@ class BeamSearch:
         return self._engine.done
 
     @property
-    def needs_steps(self) -> bool:
-        """Whether an option must see logits, attention or partial hypotheses of each step."""
-        return self._engine.needs_logits or bool(self._hooks or self._watchers)
+    def needs_python(self) -> bool:
+        """Whether Python must see the logits or the partial hypotheses of each step."""
+        return bool(self._hooks or self._watchers or self._normalized)
+
+    @property
+    def largest_token(self) -> int:
+        """Of all that the options name: the vocabulary must reach beyond it."""
+        return self._engine.largest_token
 
     @property
     def live_rows(self) -> Tensor:
@@ -161,7 +166,7 @@ class BeamSearch:
         hook, rows = self.options[sentence].logits_hook, self._live_places(sentence)
         if not rows or hook is None:
             return logits
-        prefixes = [each.tokens for each in self.live(sentence) if each.reason != "eos"]
+        prefixes = [self._engine.prefix(row) for row in rows]
         seen = torch.tensor(prefixes, dtype=torch.int64).reshape(len(rows), -1)
         changed = hook(seen, logits[rows])
         check_logits("logits_hook", changed, len(rows))

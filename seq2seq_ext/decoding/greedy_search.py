@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seq2seq_ext.decoding.beam_search import search
 from seq2seq_ext.decoding.check import check_int
-from seq2seq_ext.decoding.native import Options, options_of_sentences
+from seq2seq_ext.decoding.native import Options, changed_options, options_of_sentences
 from seq2seq_ext.decoding.options import BeamSearchOptions
 from seq2seq_ext.decoding.result import BeamSearchResult
 from seq2seq_ext.decoding.step import State, Step
@@ -61,8 +61,7 @@ def greedy_search(
     where = "greedy_search"
     check_int(where, "batch_size", batch_size, 1)
     each = options_of_sentences(where, batch_size, options)
-    single = {id(one): _single(one) for one in each}
-    told = [single[id(one)] for one in each]
+    told = changed_options(each, _single)
     return search(where, step, state, batch_size, told, source_lengths, device)
 
 

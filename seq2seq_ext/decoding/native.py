@@ -1,12 +1,15 @@
 """Options as the C++ engine reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from seq2seq_ext import _C
 from seq2seq_ext.decoding.check import MAX_INT
 from seq2seq_ext.decoding.options import BeamSearchOptions, check_options
 
 Options = BeamSearchOptions | Sequence[BeamSearchOptions]
+
+# Fields that the engine never sees.
+_PYTHON_S_OWN = {"max_length_ratio", "logits_hook", "on_step", "return_attention"}
 
 
 def options_of_sentences(where: str, batch_size: int, options: Options) -> list[BeamSearchOptions]:
@@ -33,6 +36,14 @@ def options_of_sentences(where: str, batch_size: int, options: Options) -> list[
     raise ValueError(f"{where}: beam_size: expected batch_size * beam_size below 2^31, got {rows}")
 
 
+def changed_options(
+    options: Sequence[BeamSearchOptions], change: Callable[[BeamSearchOptions], BeamSearchOptions]
+) -> list[BeamSearchOptions]:
+    """Each changed; those that are one object stay one."""
+    made = {id(each): change(each) for each in {id(one): one for one in options}.values()}
+    return [made[id(each)] for each in options]
+
+
 def native_options(
     where: str, options: Sequence[BeamSearchOptions], source_lengths: Sequence[int] | None
 ) -> list[_C.SearchOptions]:
@@ -52,47 +63,12 @@ def _native(where: str, options: BeamSearchOptions, source_length: int | None) -
     if options.needs_source_length and source_length is None:
         name = "max_length_ratio" if options.max_length_ratio > 0 else "coverage_penalty"
         raise ValueError(f"{where}: source_lengths: expected one a sentence for {name}, got None")
-    average = options.length_penalty == "average"
-    return _C.SearchOptions(
-        eos_ids=options.eos_ids,
-        bos_id=options.bos_id,
-        pad_id=options.pad_id,
-        beam_size=options.beam_size,
-        n_best=options.n_best,
-        patience=options.patience,
-        groups=options.beam_groups,
-        diversity=options.diversity_penalty,
-        max_length=options.length_limit(source_length or 0),
-        min_length=options.min_length,
-        length_penalty="power" if average else options.length_penalty,
-        alpha=1.0 if average else options.alpha,
-        word_reward=options.word_reward,
-        length_offset=options.length_offset,
-        count_eos=options.count_eos,
-        coverage_penalty=options.coverage_penalty,
-        beta=options.beta,
-        coverage_stepwise=options.coverage_stepwise,
-        source_length=source_length or 0,
-        early_stopping=options.early_stopping,
-        finished=options.finished,
-        rank_by_score=options.rank_by == "score",
-        ends_beyond_beam=options.eos_beyond_beam,
-        full_pool_is_closed=options.full_pool == "first",
-        force_eos=options.force_eos,
-        shortlist=options.shortlist,
-        rules_on_log_probs=options.rules_on == "log_probs",
-        temperature=options.temperature,
-        repetition_penalty=options.repetition_penalty,
-        rules_see_bos=options.rules_see_bos,
-        no_repeat_ngram=options.no_repeat_ngram_size,
-        banned=options.banned,
-        prefix=options.prefix,
-        trie=options.trie and options.trie.native,
-        phrases=_C.PhraseSet(options.phrases) if options.phrases else None,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        renormalize=options.renormalize,
-        normalized=options.normalized,
-        sampling=options.sampling,
-        seed=options.seed,
-    )
+    fields = {name: value for name, value in vars(options).items() if name not in _PYTHON_S_OWN}
+    resolved = {
+        "eos_id": options.eos_ids,
+        "max_length": options.length_limit(source_length or 0),
+        "source_length": source_length or 0,
+        "trie": options.trie and options.trie.native,
+        "phrases": _C.PhraseSet(options.phrases) if options.phrases else None,
+    }
+    return _C.SearchOptions(**{**fields, **resolved})

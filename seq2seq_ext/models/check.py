@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.decoding.native import Options, options_of_sentences
 from seq2seq_ext.models.config import Seq2SeqConfig
 
 
@@ -52,7 +53,22 @@ def source(
     lengths(where, "src_lengths", src_lengths, src.size(0), 0, src.size(1))
 
 
-def output_ids(where: str, options: BeamSearchOptions, vocabulary_size: int) -> None:
+def search_options(
+    where: str, config: Seq2SeqConfig, sources: int, options: Options
+) -> list[BeamSearchOptions]:
+    """One for each source, that a model of this config can follow."""
+    told = options_of_sentences(where, sources, options)
+    for each in {id(one): one for one in told}.values():
+        _output_ids(where, each, config.target_vocabulary_size)
+        if each.coverage_penalty != "none" and config.attention == "none":
+            raise ValueError(
+                f"{where}: coverage_penalty: expected 'none' for a model without attention, got "
+                f"{each.coverage_penalty!r}"
+            )
+    return told
+
+
+def _output_ids(where: str, options: BeamSearchOptions, vocabulary_size: int) -> None:
     for name, ids in (("bos_id", (options.bos_id,)), ("eos_id", options.eos_ids)):
         if max(ids) >= vocabulary_size:
             raise ValueError(

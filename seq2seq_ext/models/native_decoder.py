@@ -1,5 +1,6 @@
 """Decoding in C++: the decoder's steps and the search without Python in between."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from seq2seq_ext import _C, ops
 from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions
+from seq2seq_ext.decoding.native import Options
 from seq2seq_ext.models import check
 from seq2seq_ext.models.decoder import Decoder as DecoderModule
 from seq2seq_ext.models.decoder import Memory, State
@@ -65,31 +67,32 @@ class Decoder:
         with torch.no_grad():
             return self._encoder(src, src_lengths)
 
-    def generate(
-        self, src: Tensor, src_lengths: Tensor, options: BeamSearchOptions
-    ) -> GenerationResult:
+    def generate(self, src: Tensor, src_lengths: Tensor, options: Options) -> GenerationResult:
         """As :meth:`seq2seq_ext.models.Seq2Seq.generate`.
 
-        Options that must see each step's logits or attention (rules, sampling, the coverage
-        penalty, ``on_step``) take :meth:`step` in a Python loop.
+        Options for which Python must see each step (``logits_hook``, ``on_step``,
+        ``normalized``) take :meth:`step` in a Python loop.
         """
         where = "Decoder.generate"
         check.source(where, self.config, torch.float32, src, src_lengths)
-        check.instance(where, "options", options, BeamSearchOptions)
-        check.output_ids(where, options, self.config.target_vocabulary_size)
+        told = check.search_options(where, self.config, src.size(0), options)
         with torch.inference_mode():  # ops cost less in it
             memory = self._encoder(src, src_lengths)
-        return self._generate(memory, options)
+        return self._generate(memory, told)
 
-    def _generate(self, memory: Memory, options: BeamSearchOptions) -> GenerationResult:
-        sources = memory.lengths.size(0)
-        search = BeamSearch(sources, options, memory.lengths)
-        if search.needs_steps:
+    def _generate(self, memory: Memory, options: Sequence[BeamSearchOptions]) -> GenerationResult:
+        search = BeamSearch(len(options), options, memory.lengths)
+        vocabulary = self.config.target_vocabulary_size
+        if search.largest_token >= vocabulary:
+            raise ValueError(
+                f"Decoder.generate: options: expected tokens below the target vocabulary's "
+                f"{vocabulary}, got {search.largest_token}"
+            )
+        if search.needs_python:
             return generate(self, memory, options, self.config.attention != "none")
         attention = self._native.generate(
             search._engine,
             state=_state_array(memory.state),
-            bos_id=options.bos_id,
             threads=torch.ops.seq2seq_ext.max_threads(),
             **_source_arrays(memory),
         )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.decoding.native import Options
 from seq2seq_ext.models import check
 from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
@@ -163,9 +163,7 @@ class Seq2Seq(torch.nn.Module):
         return self.decoder.pack()
 
     @torch.no_grad()
-    def generate(
-        self, src: Tensor, src_lengths: Tensor, options: BeamSearchOptions
-    ) -> GenerationResult:
+    def generate(self, src: Tensor, src_lengths: Tensor, options: Options) -> GenerationResult:
         """The best targets that beam search finds, with their attention; without dropout.
 
         A source's result is bit for bit the same alone and in any batch. A float32 model on the
@@ -174,22 +172,21 @@ class Seq2Seq(torch.nn.Module):
 
         Args:
             src, src_lengths: the source.
-            options: of the search.
+            options: of the search, for all sources; or a list with one for each.
 
         Raises:
             ValueError, TypeError: a wrong argument, named in the message.
         """
         where = "Seq2Seq.generate"
         self._check_source(where, src, src_lengths)
-        check.instance(where, "options", options, BeamSearchOptions)
-        check.output_ids(where, options, self.config.target_vocabulary_size)
+        told = check.search_options(where, self.config, src.size(0), options)
         if self._decodes_natively():
-            return self.native_decoder().generate(src, src_lengths, options)
+            return self.native_decoder().generate(src, src_lengths, told)
         was_training = self.training
         self.eval()
         try:
             memory, attends = self._encode(src, src_lengths), self.decoder.attention is not None
-            return generate(PackedSteps(self.decoder), memory, options, attends)
+            return generate(PackedSteps(self.decoder), memory, told, attends)
         finally:
             self.train(was_training)
 

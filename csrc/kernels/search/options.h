@@ -9,7 +9,7 @@
 
 namespace seq2seq_ext {
 
-enum class LengthPenalty { kNone, kPower, kGnmt };
+enum class LengthPenalty { kNone, kPower, kGnmt, kAverage };
 enum class CoveragePenalty { kNone, kGnmt, kSummary };
 
 // When a beam stops that could go on.
@@ -40,7 +40,7 @@ enum class Sampling {
 
 struct SearchOptions {
   std::vector<int64_t> eos_ids;  // at least one
-  int64_t bos_id = 0;            // only for rules_see_bos
+  int64_t bos_id = 0;            // before the first token
   int64_t pad_id = 0;
 
   int64_t beam_size = 5;

@@ -18,6 +18,8 @@ double normaliser(const SearchOptions& options, int64_t counted) {
       return std::pow(static_cast<double>(counted), options.alpha);
     case LengthPenalty::kGnmt:
       return std::pow((5.0 + counted) / 6.0, options.alpha);
+    case LengthPenalty::kAverage:
+      return static_cast<double>(counted);
     default:
       return 1;
   }

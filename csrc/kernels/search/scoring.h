@@ -19,7 +19,7 @@ using Coverage = std::vector<double>;
 double coverage_term(const SearchOptions& options, const Coverage& coverage);
 
 // (sum + word_reward * L) / normaliser(L), where L is what `length` tokens count as and the
-// normaliser is 1, L^alpha (power) or ((5 + L) / 6)^alpha (gnmt); 1 where L < 1.
+// normaliser is 1, L^alpha (power), ((5 + L) / 6)^alpha (gnmt) or L (average); 1 where L < 1.
 double length_score(const SearchOptions& options, double sum, int64_t length, bool ends_with_eos);
 
 // At least the score of every hypothesis that goes on from `length` tokens with this sum.
