@@ -33,6 +33,7 @@ def options_of(mechanism, draw):
     for _ in LENGTHS:
         beams = draw.choice([2, 4, 6])
         fields = {"n_best": draw.randint(1, beams), "max_length": draw.choice([4, 7])}
+        fields["bos_id"] = draw.choice([1, 2, 4])
         options.append(make_options(beam_size=beams, **{**fields, **MECHANISMS[mechanism]}))
     return options
 
