@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.decoding import BeamSearchOptions, replace_unknown
+from seq2seq_ext.decoding.native import Options, options_of_sentences
+from seq2seq_ext.decoding.result import Lexicon
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.models import GenerationResult, Seq2Seq, Seq2SeqConfig
 from seq2seq_ext.models.native_decoder import check_dtype
 from seq2seq_ext.text import Tokenization, Vocabulary
 from seq2seq_ext.text.batching import pad
+from seq2seq_ext.text.vocabulary import UNK_ID
 
 _FORMAT = "seq2seq_ext model 1"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
@@ -120,7 +123,7 @@ class Translation:
 
     Attributes:
         text: the tokens joined.
-        tokens: without EOS; unknown ones as ``<unk>``.
+        tokens: without EOS; unknown ones as ``<unk>``, or what replaced them.
         score: what n-best lists are sorted by: ``log_prob`` over the length penalty.
         log_prob: of all tokens, EOS included.
         attention: ``[L, S]``: the weights of the S source tokens when each of the L target
@@ -188,7 +191,13 @@ class Translator:
         self.dtype = dtype
 
     def translate(
-        self, texts: Sequence[str], options: BeamSearchOptions | None = None, **search: Any
+        self,
+        texts: Sequence[str],
+        options: Options | None = None,
+        *,
+        replace_unknown: bool = False,
+        lexicon: Lexicon | None = None,
+        **search: Any,
     ) -> list[list[Translation]]:
         """The best translations of each text, in the order of ``texts``.
 
@@ -197,7 +206,11 @@ class Translator:
 
         Args:
             texts: any sequence of strings.
-            options: of the search; its ids must be the model's.
+            options: of the search, for all texts or a list with one for each; their ids must be
+                the model's.
+            replace_unknown: put the source's token where the model chose the unknown one: that
+                which it looked at most (:func:`seq2seq_ext.decoding.replace_unknown`).
+            lexicon: what a source's token becomes there; without an entry it stays itself.
             **search: or fields of :class:`~seq2seq_ext.decoding.BeamSearchOptions` but the
                 ids: ``beam_size=5, n_best=1, max_length=100, ...``.
 
@@ -215,21 +228,24 @@ class Translator:
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(f"{where}: texts: expected str, got {type(text).__name__}")
-        options = self._options(where, options, search)
+        self._check_replacement(where, replace_unknown, lexicon)
+        told = self._options(where, len(texts), options, search)
         parts = self.parts
-        ids = [parts.source_vocabulary.encode(parts.tokenization.split_source(t)) for t in texts]
+        sources = [parts.tokenization.split_source(text) for text in texts]
+        ids = [parts.source_vocabulary.encode(source) for source in sources]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         results: list[list[Translation]] = [[] for _ in texts]
         for begin in range(0, len(order), self.batch_size):
             rows = order[begin : begin + self.batch_size]
-            source, lengths = pad([ids[i] for i in rows], parts.model.config.pad_id)
-            found = self._generate(source, lengths, options)
+            padded, lengths = pad([ids[i] for i in rows], parts.model.config.pad_id)
+            found = self._generate(padded, lengths, [told[i] for i in rows])
             for row, i in enumerate(rows):
-                results[i] = self._translations(found, row, len(ids[i]))
+                replacement = _Replacement(sources[i], lexicon) if replace_unknown else None
+                results[i] = self._translations(found, row, len(ids[i]), replacement)
         return results
 
     def _generate(
-        self, source: Tensor, lengths: Tensor, options: BeamSearchOptions
+        self, source: Tensor, lengths: Tensor, options: list[BeamSearchOptions]
     ) -> GenerationResult:
         model = self.parts.model
         if self.dtype != "float32":
@@ -237,9 +253,22 @@ class Translator:
         device = next(model.parameters()).device
         return model.generate(source.to(device), lengths, options)
 
+    def _check_replacement(self, where: str, replaces: object, lexicon: object) -> None:
+        if not isinstance(replaces, bool):
+            raise TypeError(f"{where}: replace_unknown: expected a bool, got {replaces!r}")
+        if replaces and self.parts.model.config.attention == "none":
+            raise ValueError(f"{where}: replace_unknown: expected a model with attention")
+        if lexicon is None:
+            return
+        if not callable(lexicon) and not isinstance(lexicon, Mapping):
+            raise TypeError(f"{where}: lexicon: expected a mapping or callable, got {lexicon!r}")
+        if not replaces:
+            raise ValueError(f"{where}: lexicon: expected replace_unknown=True with it")
+
     def _options(
-        self, where: str, options: BeamSearchOptions | None, search: dict[str, Any]
-    ) -> BeamSearchOptions:
+        self, where: str, texts: int, options: Options | None, search: dict[str, Any]
+    ) -> list[BeamSearchOptions]:
+        """One for each text."""
         config = self.parts.model.config
         ids: dict[str, Any] = {
             "bos_id": config.bos_id,
@@ -250,36 +279,68 @@ class Translator:
             known = set(BeamSearchOptions.__dataclass_fields__) - set(ids)
             if unknown := sorted(set(search) - known):
                 raise TypeError(f"{where}: expected keywords among {sorted(known)}, got {unknown}")
-            return BeamSearchOptions(**{**ids, **search})
-        if not isinstance(options, BeamSearchOptions):
-            raise TypeError(f"{where}: options: expected BeamSearchOptions, got {options!r}")
-        if search:
+            options = BeamSearchOptions(**{**ids, **search})
+        elif search:
             raise ValueError(f"{where}: options: expected None beside {sorted(search)}")
-        if any(getattr(options, name) != id_ for name, id_ in ids.items()):
-            raise ValueError(f"{where}: options: expected the model's {ids}, got {options}")
-        return options
+        told = options_of_sentences(where, texts, options)
+        for each in {id(one): one for one in told}.values():
+            if any(getattr(each, name) != id_ for name, id_ in ids.items()):
+                raise ValueError(f"{where}: options: expected the model's {ids}, got {each}")
+        return told
 
     def _translations(
-        self, found: GenerationResult, row: int, source_length: int
+        self,
+        found: GenerationResult,
+        row: int,
+        source_length: int,
+        replacement: "_Replacement | None",
     ) -> list[Translation]:
+        vocabulary = self.parts.target_vocabulary
         translations = []
         for rank in range(found.lengths.size(1)):
             length, log_prob = int(found.lengths[row, rank]), float(found.log_probs[row, rank])
             if length == 0:  # fewer than n_best exist
                 break
             ids = found.tokens[row, rank, :length].tolist()
-            tokens = self.parts.target_vocabulary.decode(ids)
             attention = found.attention
+            if attention is not None:
+                attention = attention[row, rank, :length, :source_length]
+            if replacement is None or attention is None:
+                tokens = vocabulary.decode(ids)
+            else:
+                tokens = replacement.decode(vocabulary, ids, attention)
             translations.append(
                 Translation(
                     self.parts.tokenization.join_target(tokens),
                     tokens,
                     float(found.scores[row, rank]),
                     log_prob,
-                    None if attention is None else attention[row, rank, :length, :source_length],
+                    attention,
                 )
             )
         return translations
+
+
+@dataclass(frozen=True)
+class _Replacement:
+    """What a source's hypotheses have where the model had no word."""
+
+    source: list[str]
+    lexicon: Lexicon | None
+
+    def decode(self, vocabulary: Vocabulary, ids: list[int], attention: Tensor) -> list[str]:
+        """As ``vocabulary.decode(ids)``, without unknown tokens unless the source is empty.
+
+        A known token may look like the unknown one: ids tell them apart.
+        """
+        if not self.source:
+            return vocabulary.decode(ids)
+        tokens, alignment = [], []
+        for id_, position in zip(ids, attention.argmax(1).tolist(), strict=True):
+            for token in vocabulary.decode([id_]):  # none of padding, BOS and EOS
+                tokens.append(None if id_ == UNK_ID else token)
+                alignment.append(position)
+        return replace_unknown(tokens, alignment, self.source, None, self.lexicon)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from test_translator import unsure_model
 
 from seq2seq_ext.cli import main
+from seq2seq_ext.translator import Translator, save_model
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--hidden-size", "16", "--embedding-size", "8", "--batch-size", "16", "--device", "cpu"]
@@ -101,6 +103,27 @@ def test_translate_file_to_file(model: Path, tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
     scores = [float(row[1]) for row in rows]
     assert scores[0] >= scores[1] >= scores[2] and rows[0][2] == lines[0]
+
+
+def test_translate_replaces_unknown_tokens(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_model(folder, *vars(unsure_model()).values())
+    (tmp_path / "in").write_text("badge\nface\n")
+    (tmp_path / "lexicon").write_text("a\tA!\nf\tF!\n")
+
+    def translate(*more: str) -> str:
+        out = tmp_path / "out"
+        arguments = ["translate", str(folder), str(tmp_path / "in"), "--output", str(out), *more]
+        assert main([*arguments, "--max-length", "8"]) == 0
+        return out.read_text()
+
+    texts, lexicon = ["badge", "face"], {"a": "A!", "f": "F!"}
+    translator, keywords = Translator(folder), {"max_length": 8, "replace_unknown": True}
+    for words, arguments in ((None, []), (lexicon, ["--lexicon", str(tmp_path / "lexicon")])):
+        found = translator.translate(texts, lexicon=words, **keywords)
+        expected = "".join(f"{n_best[0].text}\n" for n_best in found)
+        assert translate("--replace-unknown", *arguments) == expected != translate()
+    assert main(["translate", str(folder), str(tmp_path / "in"), "--lexicon", "x"]) == 2
 
 
 def test_translate_standard_input(

@@ -107,6 +107,69 @@ def test_options_and_keywords_agree(folder):
     )
 
 
+def test_a_list_gives_every_text_its_own_options(folder):
+    translator = Translator(folder, batch_size=3)
+    ids = {"bos_id": 2, "eos_id": 3, "pad_id": 0}
+    options = [
+        BeamSearchOptions(**ids, beam_size=1 + i % 4, n_best=1 + i % 2 * (i % 4), max_length=4 + i)
+        for i in range(len(TEXTS) - 2)
+    ]
+    options.append(BeamSearchOptions(**ids, prefix=[5, 6], no_repeat_ngram_size=2, max_length=9))
+    options.append(BeamSearchOptions(**ids, coverage_penalty="gnmt", beta=0.3, max_length=9))
+    together = translator.translate(TEXTS, options)
+    alone = [translator.translate([t], o)[0] for t, o in zip(TEXTS, options, strict=True)]
+    assert values(together) == values(alone)
+    assert [len(n_best) for n_best in together] == [o.n_best for o in options]
+    assert all(t.tokens[:2] == ["AE", "JH"] for t in together[-2])
+
+
+def unsure_model(**fields):
+    """Often chooses the unknown token; one of its known tokens is spelled like it."""
+    parts = text_model(**fields)
+    with torch.no_grad():
+        for parameter in parts.model.parameters():
+            parameter.mul_(4)
+        parts.model.decoder.output.bias[1] += 2.0
+        parts.model.decoder.output.bias[3] -= 4.0
+    target = Vocabulary([*parts.target_vocabulary.tokens[:-1], "<unk>"])
+    return TextModel(parts.model, parts.source_vocabulary, target, parts.tokenization)
+
+
+def test_unknown_tokens_are_replaced_by_alignment():
+    parts = unsure_model()
+    translator, search = Translator.of(parts, batch_size=3), {"n_best": 3, "max_length": 8}
+    plain = translator.translate(TEXTS, **search)
+    replaced = translator.translate(TEXTS, replace_unknown=True, **search)
+    upper = translator.translate(TEXTS, replace_unknown=True, lexicon=str.upper, **search)
+    table = {"a": "A", "z": "Zett"}
+    mapped = translator.translate(TEXTS, replace_unknown=True, lexicon=table, **search)
+    source, lengths = parts.source_vocabulary, [len(text) for text in TEXTS]
+    changed, spelled = 0, 0
+    for i, text in enumerate(TEXTS):
+        ids = torch.tensor([source.encode(text)], dtype=torch.int64)
+        options = BeamSearchOptions(bos_id=2, eos_id=3, pad_id=0, **search)
+        found = parts.model.generate(ids, torch.tensor(lengths[i : i + 1]), options)
+        for n in range(3):
+            expected = []
+            for token, position in zip(
+                found.hypotheses[0][n].tokens, found.alignment[0, n].tolist(), strict=False
+            ):
+                if token in (0, 2, 3):
+                    continue
+                [word] = parts.target_vocabulary.decode([token])
+                is_unknown = token == 1 and bool(text)
+                changed += is_unknown
+                spelled += token == len(parts.target_vocabulary) - 1
+                expected.append((word, text[position] if is_unknown else None))
+            assert plain[i][n].tokens == [word for word, _ in expected]
+            assert replaced[i][n].tokens == [own or word for word, own in expected]
+            assert replaced[i][n].text == " ".join(replaced[i][n].tokens)
+            assert upper[i][n].tokens == [own.upper() if own else w for w, own in expected]
+            assert mapped[i][n].tokens == [table.get(own, own) if own else w for w, own in expected]
+            assert replaced[i][n].score == plain[i][n].score
+    assert changed > 20 and spelled > 0
+
+
 def test_model_without_attention():
     translations = Translator.of(text_model(attention="none")).translate(["abc"], max_length=4)
     assert translations[0][0].attention is None
@@ -121,6 +184,22 @@ def test_model_without_attention():
         (lambda t: t.translate(["a"], beam=3), TypeError, "beam"),
         (lambda t: t.translate(["a"], beam_size=0), ValueError, "beam_size"),
         (lambda t: t.translate(["a"], n_best=9), ValueError, "n_best"),
+        (lambda t: t.translate(["a"], []), ValueError, "options: expected one or batch_size = 1"),
+        (lambda t: t.translate(["a"], [3]), TypeError, "options: expected BeamSearchOptions"),
+        (lambda t: t.translate(["a"], replace_unknown=1), TypeError, "replace_unknown"),
+        (lambda t: t.translate(["a"], lexicon={}), ValueError, "lexicon: expected replace_unk"),
+        (
+            lambda t: t.translate(["a"], replace_unknown=True, lexicon="de"),
+            TypeError,
+            "lexicon: expected a mapping",
+        ),
+        (
+            lambda t: Translator.of(text_model(attention="none")).translate(
+                ["a"], replace_unknown=True
+            ),
+            ValueError,
+            "replace_unknown: expected a model with attention",
+        ),
         (lambda t: t.translate(["a"], {"beam_size": 3}), TypeError, "options"),
         (
             lambda t: t.translate(["a"], BeamSearchOptions(bos_id=1, eos_id=2, pad_id=0)),

@@ -13,7 +13,7 @@ from pathlib import Path
 from seq2seq_ext.cli.parser import add_machine, add_search, existing, search_options, set_threads
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.plotting import plot_alignment, require_matplotlib
-from seq2seq_ext.text.corpus import read_lines
+from seq2seq_ext.text.corpus import read_lines, read_tsv
 from seq2seq_ext.training.distributed import choose_device
 from seq2seq_ext.translator import Translation, Translator
 
@@ -27,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="file to write (standard output)")
     parser.add_argument("--n-best", type=int, default=1, help="translations of each line")
     parser.add_argument("--scores", action="store_true", help="write scores with --n-best 1 too")
+    parser.add_argument(
+        "--replace-unknown",
+        action="store_true",
+        help="put the source's token that the model looked at where it had none",
+    )
+    parser.add_argument(
+        "--lexicon", type=Path, help="what these become: a file of lines source TAB target"
+    )
     parser.add_argument("--plot", type=Path, help="folder for heatmaps of the attention (PNG)")
     add_search(parser)
     add_machine(parser)
@@ -42,7 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
         lines = [line.rstrip("\r\n") for line in _standard_input()]
     else:
         lines = read_lines(arguments.input)
-    results = _translate(translator, lines, arguments)
+    if arguments.lexicon is not None and not arguments.replace_unknown:
+        raise ValueError("--lexicon: expected --replace-unknown with it")
+    lexicon = None if arguments.lexicon is None else dict(read_tsv(arguments.lexicon))
+    results = _translate(translator, lines, lexicon, arguments)
     if arguments.output is None:
         for text in results:
             print(text)
@@ -68,12 +79,19 @@ def _standard_input() -> Iterator[str]:
 
 
 def _translate(
-    translator: Translator, lines: list[str], arguments: argparse.Namespace
+    translator: Translator,
+    lines: list[str],
+    lexicon: dict[str, str] | None,
+    arguments: argparse.Namespace,
 ) -> Iterator[str]:
     for begin in range(0, len(lines), _CHUNK):
         chunk = lines[begin : begin + _CHUNK]
         translations = translator.translate(
-            chunk, n_best=arguments.n_best, **search_options(arguments)
+            chunk,
+            n_best=arguments.n_best,
+            replace_unknown=arguments.replace_unknown,
+            lexicon=lexicon,
+            **search_options(arguments),
         )
         for number, (line, n_best) in enumerate(
             zip(chunk, translations, strict=True), start=begin + 1

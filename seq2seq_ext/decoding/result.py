@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# What words of the source become; a mapping without an entry leaves one as it is.
+Lexicon = Mapping[str, str] | Callable[[str], str]
+
 # What the numbers in BeamSearchResult.reasons stand for.
 REASONS = ("eos", "max_length", "dead", "stopped")
 
@@ -114,16 +117,16 @@ def gather_attention(steps: Sequence[Tensor], rows: Tensor, lengths: Tensor) -> 
 
 
 def replace_unknown(
-    tokens: Sequence[str],
+    tokens: Sequence[str | None],
     alignment: Sequence[int],
     source: Sequence[str],
-    unknown: str,
-    lexicon: Mapping[str, str] | Callable[[str], str] | None = None,
+    unknown: str | None,
+    lexicon: Lexicon | None = None,
 ) -> list[str]:
     """Puts the source's words where a model had no word (Luong et al. 2015).
 
     Args:
-        tokens: of a hypothesis.
+        tokens: of a hypothesis; None is unknown, whatever ``unknown`` is.
         alignment: of each token, a position of the source; as in ``BeamSearchResult.alignment``.
         source: the source's words.
         unknown: the token to replace.
@@ -155,6 +158,6 @@ def replace_unknown(
         return lexicon(own) if callable(lexicon) else lexicon.get(own, own)
 
     return [
-        word(int(position)) if token == unknown else token
+        word(int(position)) if token is None or token == unknown else token
         for token, position in zip(tokens, alignment, strict=False)
     ]

@@ -72,21 +72,24 @@ def check_step(where: str, step: object) -> None:
 
 
 def call_step(
-    where: str, step: Step, tokens: Tensor, state: State, with_attention: bool
+    where: str, step: Step, tokens: Tensor, state: State, with_attention: bool | None
 ) -> tuple[Tensor, State, Tensor | None]:
-    """The step's logits, state and attention, all checked."""
+    """The step's logits, state and attention, all checked; None: with or without attention."""
     returned = step(tokens, state)
-    expected = "(logits, state, attention)" if with_attention else "(logits, state)"
-    if not isinstance(returned, tuple) or len(returned) != 2 + with_attention:
+    shapes = {2: "(logits, state)", 3: "(logits, state, attention)"}
+    if with_attention is not None:
+        del shapes[2 if with_attention else 3]
+    if not isinstance(returned, tuple) or len(returned) not in shapes:
         got = type(returned).__name__
         if isinstance(returned, tuple):
             got += f" of {len(returned)}"
+        expected = " or ".join(shapes.values())
         raise TypeError(f"{where}: step: expected to return {expected}, got {got}")
     logits, state, *rest = returned
     check_logits(f"{where}: step", logits, tokens.shape[0])
     check_state(f"{where}: step", state, tokens.shape[0])
-    if with_attention:
-        check_attention(f"{where}: step", rest[0], tokens.shape[0])
+    for attention in rest:
+        check_attention(f"{where}: step", attention, tokens.shape[0])
     return logits, state, rest[0] if rest else None
 
 

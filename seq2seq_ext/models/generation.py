@@ -28,12 +28,13 @@ def generate(
     decoder: Stepper, memory: Memory, options: Sequence[BeamSearchOptions], has_attention: bool
 ) -> GenerationResult:
     """Beam search from ``memory``, which all beams of a source share."""
+    options = changed_options(options, lambda o: replace(o, return_attention=has_attention))
     step, state = search_step(decoder, memory, options)
     return beam_search(
         step,
         state,
         batch_size=len(options),
-        options=changed_options(options, lambda o: replace(o, return_attention=has_attention)),
+        options=options,
         source_lengths=memory.lengths,
         device=memory.memory.device,
     )
@@ -44,8 +45,9 @@ def search_step(
 ) -> tuple[Step, State]:
     """A step function for the rows of a search, and their state before the first.
 
-    A decoder takes equally many rows of each source. Where beams differ, it is fed as many as
-    the largest has, the missing ones as copies of their source's first.
+    It returns attention if an option needs it. A decoder takes equally many rows of each source:
+    where beams differ, it is fed as many as the largest has, the missing ones as copies of their
+    source's first.
     """
     device = memory.memory.device
     beams = [each.beam_size for each in options]
@@ -53,9 +55,12 @@ def search_step(
     sources = torch.arange(len(beams), device=device)
     state = reorder(memory.state, sources.repeat_interleave(torch.tensor(beams, device=device)))
 
+    needs_attention = any(each.needs_attention for each in options)
+
     def step(tokens: Tensor, state: State) -> tuple:
         logits, moved, weights = decoder.step(tokens, state, memory)
-        return (logits, moved) if weights is None else (logits, moved, weights)
+        has_attention = needs_attention and weights is not None
+        return (logits, moved, weights) if has_attention else (logits, moved)
 
     def padded_step(tokens: Tensor, state: State) -> tuple:
         returned = step(tokens[fed], reorder(state, fed))

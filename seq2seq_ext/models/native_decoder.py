@@ -11,10 +11,11 @@ from torch import Tensor
 from seq2seq_ext import _C, ops
 from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions
 from seq2seq_ext.decoding.native import Options
+from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
 from seq2seq_ext.models.decoder import Decoder as DecoderModule
 from seq2seq_ext.models.decoder import Memory, State
-from seq2seq_ext.models.generation import GenerationResult, generate
+from seq2seq_ext.models.generation import GenerationResult, generate, search_step
 from seq2seq_ext.models.native_encoder import NativeEncoder
 from seq2seq_ext.models.recurrent import pack_layer
 
@@ -79,6 +80,12 @@ class Decoder:
         with torch.inference_mode():  # ops cost less in it
             memory = self._encoder(src, src_lengths)
         return self._generate(memory, told)
+
+    def search_step(self, src: Tensor, src_lengths: Tensor, options: Options) -> tuple[Step, State]:
+        """As :meth:`seq2seq_ext.models.Seq2Seq.search_step`."""
+        where = "Decoder.search_step"
+        told = check.search_options(where, self.config, src.size(0), options)
+        return search_step(self, self.encode(src, src_lengths), told)
 
     def _generate(self, memory: Memory, options: Sequence[BeamSearchOptions]) -> GenerationResult:
         search = BeamSearch(len(options), options, memory.lengths)

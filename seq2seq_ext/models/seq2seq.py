@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.decoding.native import Options
+from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
 from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
 from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.encoder import Encoder
-from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate
+from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder as NativeDecoder
 from seq2seq_ext.nn.packed_cache import PackedCache
 from seq2seq_ext.ops.backend import reference_active
@@ -189,6 +190,32 @@ class Seq2Seq(torch.nn.Module):
             return generate(PackedSteps(self.decoder), memory, told, attends)
         finally:
             self.train(was_training)
+
+    @torch.no_grad()
+    def search_step(self, src: Tensor, src_lengths: Tensor, options: Options) -> tuple[Step, State]:
+        """What :meth:`generate` gives to :func:`seq2seq_ext.beam_search`, to be combined.
+
+        For an :func:`~seq2seq_ext.decoding.ensemble` or
+        :func:`~seq2seq_ext.decoding.shallow_fusion`. A model that does not decode natively
+        should be in eval mode.
+
+        Args:
+            src, src_lengths: the source.
+            options: of the search, for all sources; or a list with one for each.
+
+        Returns:
+            A step function, and the state before the first step. It returns attention if an
+            option needs it and the model has it.
+
+        Raises:
+            ValueError, TypeError: a wrong argument, named in the message.
+        """
+        where = "Seq2Seq.search_step"
+        self._check_source(where, src, src_lengths)
+        told = check.search_options(where, self.config, src.size(0), options)
+        if self._decodes_natively():
+            return self.native_decoder().search_step(src, src_lengths, told)
+        return search_step(PackedSteps(self.decoder), self._encode(src, src_lengths), told)
 
     def native_decoder(self, dtype: str = "float32") -> NativeDecoder:
         """A :class:`seq2seq_ext.Decoder` of the weights as they are, kept until one changes.
