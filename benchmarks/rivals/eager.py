@@ -29,7 +29,7 @@ class State(NamedTuple):
 
 
 class EagerSeq2Seq(nn.Module):
-    """Takes over the weights of an LSTM ``Seq2Seq`` with additive attention and input feeding.
+    """Takes over the weights of an LSTM ``Seq2Seq`` with additive attention.
 
     What is a plain Linear or Embedding there is shared; the layers are torch.nn's.
     """
@@ -37,9 +37,10 @@ class EagerSeq2Seq(nn.Module):
     def __init__(self, model: Seq2Seq) -> None:
         super().__init__()
         config, decoder = model.config, model.decoder
-        if (config.cell, config.attention, config.input_feeding) != ("lstm", "additive", True):
+        if (config.cell, config.attention) != ("lstm", "additive"):
             raise ValueError(f"EagerSeq2Seq: model: expected an additive LSTM, got {config}")
         size = config.hidden_size
+        self.input_feeding = config.input_feeding
         self.source_embedding = model.encoder.embedding
         self.encoder = nn.LSTM(
             config.embedding_size,
@@ -51,9 +52,9 @@ class EagerSeq2Seq(nn.Module):
         self.encoder.load_state_dict(model.encoder.layers.state_dict())
         self.bridge_hidden, self.bridge_cell = model.bridge.hidden, model.bridge.cell
         self.embedding = decoder.embedding
+        first = config.embedding_size + (size if config.input_feeding else 0)
         self.cells = nn.ModuleList(
-            nn.LSTMCell(config.embedding_size + size if layer == 0 else size, size)
-            for layer in range(config.decoder_layers)
+            nn.LSTMCell(size if layer else first, size) for layer in range(config.decoder_layers)
         )
         weights = decoder.layers.state_dict()
         for layer, cell in enumerate(self.cells):
@@ -87,7 +88,9 @@ class EagerSeq2Seq(nn.Module):
 
     def step(self, tokens: Tensor, source: Source, state: State) -> tuple[Tensor, State]:
         """Logits ``[N, V]`` of N rows; as many for each sentence, which share its memory."""
-        x = torch.cat((self.embedding(tokens), state.fed), dim=1)
+        x = self.embedding(tokens)
+        if self.input_feeding:
+            x = torch.cat((x, state.fed), dim=1)
         hidden, cell = [], []
         for layer, module in enumerate(self.cells):
             x, c = module(x, (state.hidden[:, layer], state.cell[:, layer]))

@@ -63,7 +63,7 @@ def _decoder(model: Seq2Seq) -> _Decoder:
         attention="bahdanau",
         num_layers=config.decoder_layers,
         vocab_size=config.target_vocabulary_size,
-        input_feeding=True,
+        input_feeding=config.input_feeding,
     )
     decoder.rnn.load_state_dict(ours.layers.state_dict())
     decoder.output_layer = ours.output

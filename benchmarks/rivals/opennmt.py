@@ -1,4 +1,4 @@
-"""OpenNMT-py: its encoder, input-feeding decoder and beam search with our weights.
+"""OpenNMT-py: its decoders and beam search with our weights.
 
 Its memory is as wide as its state, its MLP attention has no tanh behind the combination, and
 its decoder starts from the encoder's states as they are. Ours is wider, has one, and a bridge:
@@ -20,7 +20,7 @@ from seq2seq_ext.models import Seq2Seq
 # Only its data transforms use these.
 for _name in ("spacy", "fasttext", "ahocorasick", "rapidfuzz", "pyonmttok"):
     sys.modules.setdefault(_name, MagicMock())
-from onmt.decoders.decoder import InputFeedRNNDecoder  # noqa: E402
+from onmt.decoders.decoder import InputFeedRNNDecoder, StdRNNDecoder  # noqa: E402
 from onmt.modules import Embeddings, GlobalAttention  # noqa: E402
 from onmt.translate import GNMTGlobalScorer  # noqa: E402
 from onmt.translate.beam_search import BeamSearch  # noqa: E402
@@ -35,14 +35,15 @@ class _Attention(GlobalAttention):
     def forward(
         self, src: Tensor, enc_out: Tensor, src_len: Any = None, coverage: Any = None
     ) -> tuple[Tensor, Tensor]:
-        query = src.unsqueeze(1)
+        one_step = src.dim() == 2
+        query = src.unsqueeze(1) if one_step else src
         align = self.score(query, enc_out)
         padding = sequence_mask(src_len, max_len=align.size(-1)).unsqueeze(1)
         align.masked_fill_(padding, -torch.inf)
         weights = align.softmax(-1)
         context = torch.bmm(weights, enc_out)
-        combined = self.linear_out(torch.cat((context, query), 2).squeeze(1))
-        return torch.tanh(combined), weights.squeeze(1)
+        combined = torch.tanh(self.linear_out(torch.cat((context, query), 2)))
+        return (combined.squeeze(1), weights.squeeze(1)) if one_step else (combined, weights)
 
 
 def _embeddings(embedding: nn.Embedding, pad_id: int) -> Embeddings:
@@ -51,10 +52,11 @@ def _embeddings(embedding: nn.Embedding, pad_id: int) -> Embeddings:
     return embeddings
 
 
-def input_feed_decoder(model: Seq2Seq) -> InputFeedRNNDecoder:
+def decoder_of(model: Seq2Seq) -> InputFeedRNNDecoder | StdRNNDecoder:
     """OpenNMT-py's decoder with the weights of ours."""
     config, ours = model.config, model.decoder
-    decoder = InputFeedRNNDecoder(
+    kind = InputFeedRNNDecoder if config.input_feeding else StdRNNDecoder
+    decoder = kind(
         "LSTM",
         True,
         config.decoder_layers,
@@ -64,8 +66,11 @@ def input_feed_decoder(model: Seq2Seq) -> InputFeedRNNDecoder:
         embeddings=_embeddings(ours.embedding, config.pad_id),
     )
     weights = ours.layers.state_dict()
-    for layer, cell in enumerate(decoder.rnn.layers):
-        cell.load_state_dict({name: weights[f"{name}_l{layer}"] for name in cell.state_dict()})
+    if config.input_feeding:
+        for layer, cell in enumerate(decoder.rnn.layers):
+            cell.load_state_dict({name: weights[f"{name}_l{layer}"] for name in cell.state_dict()})
+    else:
+        decoder.rnn.load_state_dict(weights)
     attention = _Attention(config.hidden_size, attn_type="mlp")
     attention.linear_context = ours.attention.memory_projection
     attention.linear_query = ours.attention.query_projection
@@ -75,7 +80,7 @@ def input_feed_decoder(model: Seq2Seq) -> InputFeedRNNDecoder:
     return decoder
 
 
-def start(decoder: InputFeedRNNDecoder, state: Any) -> None:
+def start(decoder: InputFeedRNNDecoder | StdRNNDecoder, state: Any) -> None:
     """From a bridged state of the eager model."""
     layers = (part.transpose(0, 1).contiguous() for part in (state.hidden, state.cell))
     decoder.state = {"hidden": tuple(layers), "input_feed": state.fed[None], "coverage": None}
@@ -87,7 +92,7 @@ class Decoder:
     def __init__(self, model: Seq2Seq, options: BeamSearchOptions) -> None:
         self.options, self.unk_id = options, model.config.unk_id
         self.encoder = EagerSeq2Seq(model)
-        self.decoder = input_feed_decoder(model).eval()
+        self.decoder = decoder_of(model).eval()
         self.generator = nn.Sequential(model.decoder.output, nn.LogSoftmax(-1))
 
     @torch.inference_mode()
@@ -140,7 +145,7 @@ class Training:
 
     def __init__(self, model: Seq2Seq) -> None:
         self.encoder = EagerSeq2Seq(model)
-        self.decoder = input_feed_decoder(model)
+        self.decoder = decoder_of(model)
         self.generator = model.decoder.output
         self.loss = nn.CrossEntropyLoss(ignore_index=model.config.pad_id)
 
