@@ -114,4 +114,4 @@ def op_arguments(inputs: Inputs, save: bool) -> tuple[Any, ...]:
     rest = [k.get(n) for n in ("memory", "keys", "memory_lengths", "query_weight", "v", "scale")]
     masks = k.get("layer_masks"), k.get("vector_mask")
     first = (input, k.get("lengths"), vector_0, states, weights, k["cell"], combine)
-    return *first, *rest, *masks, save
+    return *first, *rest, *masks, k.get("dtype"), save

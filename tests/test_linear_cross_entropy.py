@@ -142,11 +142,11 @@ def test_no_rows_and_strides():
 def test_registration():
     *tensors, target = make(6, 4, 9)
     op = torch.ops.seq2seq_ext.linear_cross_entropy.default
-    torch.library.opcheck(op, (*tensors, target, 0.1, False))
+    torch.library.opcheck(op, (*tensors, target, 0.1, None, False))
     for t in tensors:
         t.requires_grad_()
-    torch.library.opcheck(op, (*tensors, target, 0.1, True))
-    torch.library.opcheck(op, (*tensors[:2], None, target, 0.1, True))
+    torch.library.opcheck(op, (*tensors, target, 0.1, None, True))
+    torch.library.opcheck(op, (*tensors[:2], None, target, 0.1, torch.bfloat16, True))
 
 
 def test_compiles_to_one_graph():
@@ -158,12 +158,37 @@ def test_compiles_to_one_graph():
         assert torch.equal(a, b)
 
 
-def test_autocast_gives_float32():
+@pytest.mark.parametrize("n, h, v", [(1, 1, 1), (5, 7, 3), (70, 33, 1100)])
+def test_bfloat16_autocast_is_as_exact_as_torchs(n, h, v, isa):
+    *tensors, target = make(n, h, v)
+    exact = run(torch_loss, [t.double() for t in tensors], target, 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = (run(loss, tensors, target, 0.1) for loss in (our_loss, torch_loss))
+    plain = run(our_loss, tensors, target, 0.1)
+    assert v == 1 or not torch.equal(ours[2], plain[2])  # it did round
+    for got, torchs, expected in zip(ours, theirs, exact, strict=True):
+        assert got.dtype == torch.float32
+        allowed = 2 * (torchs - expected).abs().max() + 1e-7
+        assert (got - expected).abs().max() <= allowed
+
+
+def test_autocast_casts_inputs_and_leaves_float64():
     input, weight, bias, target = make(6, 4, 9)
     with torch.autocast("cpu", torch.bfloat16):
         found = our_loss(input.bfloat16(), weight, bias, target, 0.1)
+        assert our_loss(input.double(), weight.double(), bias.double(), target, 0.1).dtype == (
+            torch.float64
+        )
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, our_loss(input, weight, bias, target, 0.1), rtol=1e-2, atol=0)
+
+
+def test_products_of_other_types_are_refused():
+    input, weight, bias, target = make(6, 4, 9)
+    for given, dtype in ((input, torch.int8), (input.double(), torch.bfloat16)):
+        with pytest.raises(ValueError, match="dtype: expected"):
+            torch.ops.seq2seq_ext.linear_cross_entropy(
+                given, weight.to(given), bias.to(given), target, 0.1, dtype, False
+            )
 
 
 def test_logits_are_never_all_in_memory():

@@ -41,9 +41,8 @@ class ForwardProducts {
   // x weight^T + bias.
   DecoderProduct<T> product(const Tensor& weight, const Tensor& bias) {
     const int64_t columns = weight.size(0), depth = weight.size(1);
-    kept_.push_back(pack_panels<T>(kernels<T>().gemm[WeightType::kFloat32],
-                                   {weight.const_data_ptr<T>(), 1, weight.stride(0)}, depth,
-                                   columns));
+    kept_.push_back(pack_panels<T>(d_.gemm<T>(), {weight.const_data_ptr<T>(), 1, weight.stride(0)},
+                                   depth, columns));
     const void* const panels = kept_.back().const_data_ptr();
     if (bias.defined()) kept_.push_back(bias);
     return {depth, columns, panels, bias.defined() ? bias.const_data_ptr<T>() : nullptr};
@@ -77,7 +76,7 @@ void project_inputs(const DecoderBatch& d, const DecoderProduct<T>& embedded, T*
   const auto to = packed_rows<T>(
       r, [&](int64_t i, int64_t t) { return saved + (i * d.steps + t) * d.row().size; });
   const std::vector<const void*> a(from.begin(), from.end());
-  parallel_multiply<T>(kernels<T>().gemm[WeightType::kFloat32],
+  parallel_multiply<T>(d.gemm<T>(),
                        {embedded.depth, embedded.columns, a.data(), embedded.panels, to.data(),
                         embedded.bias, false},
                        to.size());
@@ -114,10 +113,11 @@ std::tuple<Tensor, Tensor, Tensor> attentional_decoder(
     const Tensor& combine_weight, const std::optional<Tensor>& memory,
     const std::optional<Tensor>& keys, const std::optional<Tensor>& memory_lengths,
     const std::optional<Tensor>& query_weight, const std::optional<Tensor>& v, double scale,
-    const std::optional<Tensor>& layer_masks, const std::optional<Tensor>& vector_mask, bool save) {
+    const std::optional<Tensor>& layer_masks, const std::optional<Tensor>& vector_mask,
+    std::optional<at::ScalarType> dtype, bool save) {
   const DecoderBatch batch({"attentional_decoder", input, lengths, vector_0, states, weights,
                             std::string(cell), combine_weight, memory, keys, memory_lengths,
-                            query_weight, v, scale, layer_masks, vector_mask});
+                            query_weight, v, scale, layer_masks, vector_mask, dtype});
   const DecoderOutputs out = input.scalar_type() == at::kFloat
                                  ? decoder_forward<float>(batch, save)
                                  : decoder_forward<double>(batch, save);
@@ -135,11 +135,12 @@ Gradients backward(const Tensor& grad_output, const std::optional<Tensor>& grad_
                    const std::optional<Tensor>& memory_lengths,
                    const std::optional<Tensor>& query_weight, const std::optional<Tensor>& v,
                    double scale, const std::optional<Tensor>& layer_masks,
-                   const std::optional<Tensor>& vector_mask, const Tensor& alignment,
-                   const Tensor& saved) {
+                   const std::optional<Tensor>& vector_mask, std::optional<at::ScalarType> dtype,
+                   const Tensor& alignment, const Tensor& saved) {
   const DecoderBatch batch({"attentional_decoder_backward", input, lengths, vector_0, states,
                             weights, std::string(cell), combine_weight, memory, keys,
-                            memory_lengths, query_weight, v, scale, layer_masks, vector_mask});
+                            memory_lengths, query_weight, v, scale, layer_masks, vector_mask,
+                            dtype});
   const DecoderGradients g = decoder_backward(batch, grad_output, grad_weights, alignment, saved);
   return {g.input,     g.vector_0,  g.h_0,          g.c_0,     g.weight_ih_0,
           g.weight_ih, g.weight_hh, g.bias_ih,      g.bias_hh, g.combine_weight,

@@ -30,6 +30,7 @@ struct DecoderArguments {
   double scale;
   std::optional<at::Tensor> layer_masks;  // [L - 1, B, T, H]
   std::optional<at::Tensor> vector_mask;  // [B, T, H]
+  std::optional<at::ScalarType> dtype;    // that both sides of a product are rounded to
 };
 
 // The arguments, checked and dense, and the batch by falling length.
@@ -42,6 +43,11 @@ class DecoderBatch {
   // Layers without products.
   template <typename T>
   std::vector<DecoderLayer<T>> layers() const;
+
+  template <typename T>
+  const GemmKernels<T>& gemm() const {
+    return kernels<T>().gemm[weight_type];
+  }
 
   bool attends() const { return memory.defined(); }
   bool is_additive() const { return v.defined(); }
@@ -61,6 +67,7 @@ class DecoderBatch {
   at::Tensor layer_masks, vector_mask;
   std::vector<at::Tensor> weights;
   CellKind cell;
+  WeightType weight_type;
   double scale;
   int64_t batch, steps, embedding, gates, merged, saved;
   DecoderSizes sizes;

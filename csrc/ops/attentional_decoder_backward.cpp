@@ -87,9 +87,8 @@ class Backward {
   // grad weight.
   DecoderProduct<T> product(const Tensor& weight) {
     const int64_t depth = weight.size(0), columns = weight.size(1);
-    kept_.push_back(pack_panels<T>(kernels<T>().gemm[WeightType::kFloat32],
-                                   {weight.const_data_ptr<T>(), weight.stride(0), 1}, depth,
-                                   columns));
+    kept_.push_back(pack_panels<T>(d_.gemm<T>(), {weight.const_data_ptr<T>(), weight.stride(0), 1},
+                                   depth, columns));
     return {depth, columns, kept_.back().const_data_ptr(), nullptr};
   }
 
@@ -123,9 +122,10 @@ class Backward {
       const auto before =
           previous_rows(d_.h_0.const_data_ptr<T>() + l * d_.batch * hidden_,
                         [&](int64_t i, int64_t t) { return saved_row(i, t) + state; });
-      weight_gradient<T>(grad.narrow(1, 0, merged_), before, g_.weight_hh[l].narrow(0, 0, merged_));
+      weight_gradient<T>(d_.gemm<T>(), grad.narrow(1, 0, merged_), before,
+                         g_.weight_hh[l].narrow(0, 0, merged_));
       if (merged_ < gate_rows_)
-        weight_gradient<T>(grad_split_[l], before,
+        weight_gradient<T>(d_.gemm<T>(), grad_split_[l], before,
                            g_.weight_hh[l].narrow(0, merged_, gate_rows_ - merged_));
       if (l > 0) differentiate_input(l);
     }
@@ -148,7 +148,7 @@ class Backward {
         rows[n] = to;
       });
     }
-    weight_gradient<T>(grad_gates_[l], rows, g_.weight_ih[l - 1]);
+    weight_gradient<T>(d_.gemm<T>(), grad_gates_[l], rows, g_.weight_ih[l - 1]);
   }
 
   // weight_ih of the first layer, whose input is [embedding; last output].
@@ -158,17 +158,18 @@ class Backward {
     const auto inputs = packed_rows<const T>(ragged_, [&](int64_t i, int64_t t) {
       return x + i * d_.input.stride(0) + t * d_.input.stride(1);
     });
-    weight_gradient<T>(grad, inputs, g_.weight_ih_0.narrow(1, 0, d_.embedding));
+    weight_gradient<T>(d_.gemm<T>(), grad, inputs, g_.weight_ih_0.narrow(1, 0, d_.embedding));
     const Tensor fed = masked_vectors();
     const auto outputs = previous_rows(d_.vector_0.const_data_ptr<T>(), [&](int64_t i, int64_t t) {
       return fed.defined() ? fed.const_data_ptr<T>() + (i * d_.steps + t) * hidden_
                            : saved_row(i, t) + d_.row().vector;
     });
-    weight_gradient<T>(grad, outputs, g_.weight_ih_0.narrow(1, d_.embedding, hidden_));
+    weight_gradient<T>(d_.gemm<T>(), grad, outputs,
+                       g_.weight_ih_0.narrow(1, d_.embedding, hidden_));
     T* const to = g_.input.template data_ptr<T>();
     const auto grads = packed_rows<T>(
         ragged_, [&](int64_t i, int64_t t) { return to + (i * d_.steps + t) * d_.embedding; });
-    input_gradient<T>(grad, d_.weight_ih(0).narrow(1, 0, d_.embedding), grads, false);
+    input_gradient<T>(d_.gemm<T>(), grad, d_.weight_ih(0).narrow(1, 0, d_.embedding), grads, false);
   }
 
   // The outputs again, [B, T, H], where a mask made them differ from the saved vectors.
@@ -189,11 +190,13 @@ class Backward {
     const int64_t top = (d_.sizes.layers - 1) * d_.row().layer + d_.row().state;
     g_.combine_weight = d_.empty({hidden_, memory + hidden_});
     if (d_.attends())
-      weight_gradient<T>(grad_vector_, saved_rows(d_.row().context),
+      weight_gradient<T>(d_.gemm<T>(), grad_vector_, saved_rows(d_.row().context),
                          g_.combine_weight.narrow(1, 0, memory));
-    weight_gradient<T>(grad_vector_, saved_rows(top), g_.combine_weight.narrow(1, memory, hidden_));
+    weight_gradient<T>(d_.gemm<T>(), grad_vector_, saved_rows(top),
+                       g_.combine_weight.narrow(1, memory, hidden_));
     g_.query_weight = d_.empty({d_.is_additive() ? d_.sizes.attention : 0, hidden_});
-    if (d_.is_additive()) weight_gradient<T>(grad_query_, saved_rows(top), g_.query_weight);
+    if (d_.is_additive())
+      weight_gradient<T>(d_.gemm<T>(), grad_query_, saved_rows(top), g_.query_weight);
   }
 
   // Keys, memory and v: all queries of a sentence at once.

@@ -2,6 +2,7 @@
 
 #include "attentional_decoder.h"
 #include "check.h"
+#include "packed.h"
 
 namespace seq2seq_ext {
 
@@ -28,6 +29,7 @@ const DecoderCell<T>& cell_of(CellKind kind) {
 DecoderBatch::DecoderBatch(const DecoderArguments& args) : op(args.op), scale(args.scale) {
   check_floating(op, "input", args.input);
   check_dim(op, "input", args.input, 3, "[B, T, E]");
+  weight_type = product_type(op, args.input, args.dtype);
   input = dense_rows(args.input);
   batch = input.size(0), steps = input.size(1), embedding = input.size(2);
   check_dim(op, "vector_0", args.vector_0, 2, "[B, H]");
@@ -156,7 +158,7 @@ DecoderInputs<T> DecoderBatch::inputs(const std::vector<DecoderLayer<T>>& layers
   in.ragged = ragged->view();
   in.sizes = sizes;
   in.cell = cell;
-  in.weight_type = WeightType::kFloat32;
+  in.weight_type = weight_type;
   in.layers = layers.data();
   in.vector_0 = vector_0.const_data_ptr<T>();
   in.vector_mask = vector_mask.defined() ? vector_mask.const_data_ptr<T>() : nullptr;

@@ -75,7 +75,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
         &packed_size);
   m.def(
       "linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor? linear_bias, "
-      "Tensor target, float label_smoothing, bool save) "
+      "Tensor target, float label_smoothing, ScalarType? dtype, bool save) "
       "-> (Tensor loss, Tensor grad_input, Tensor grad_weight, Tensor grad_bias)");
   m.def(
       "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
@@ -126,13 +126,14 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "attentional_decoder(Tensor input, Tensor? lengths, Tensor vector_0, Tensor[] states, "
       "Tensor[] weights, str cell, Tensor combine_weight, Tensor? memory, Tensor? keys, "
       "Tensor? memory_lengths, Tensor? query_weight, Tensor? v, float scale, Tensor? layer_masks, "
-      "Tensor? vector_mask, bool save) -> (Tensor output, Tensor alignment, Tensor saved)");
+      "Tensor? vector_mask, ScalarType? dtype, bool save) "
+      "-> (Tensor output, Tensor alignment, Tensor saved)");
   m.def(
       "attentional_decoder_backward(Tensor grad_output, Tensor? grad_alignment, Tensor input, "
       "Tensor? lengths, Tensor vector_0, Tensor[] states, Tensor[] weights, str cell, "
       "Tensor combine_weight, Tensor? memory, Tensor? keys, Tensor? memory_lengths, "
       "Tensor? query_weight, Tensor? v, float scale, Tensor? layer_masks, Tensor? vector_mask, "
-      "Tensor alignment, Tensor saved) "
+      "ScalarType? dtype, Tensor alignment, Tensor saved) "
       "-> (Tensor input, Tensor vector_0, Tensor h_0, Tensor c_0, Tensor weight_ih_0, "
       "Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor combine_weight, "
       "Tensor memory, Tensor keys, Tensor query_weight, Tensor v)");

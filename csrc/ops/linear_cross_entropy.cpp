@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "check.h"
+#include "packed.h"
 #include "products.h"
 
 namespace seq2seq_ext {
@@ -30,6 +31,7 @@ struct Inputs {
   Tensor bias;    // [V] or undefined
   Tensor target;  // int64 [N]
   double label_smoothing;
+  WeightType products;
 };
 
 struct Outputs {
@@ -38,7 +40,7 @@ struct Outputs {
 };
 
 Inputs check(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-             const Tensor& target, double label_smoothing) {
+             const Tensor& target, double label_smoothing, std::optional<at::ScalarType> dtype) {
   check_floating(kOp, "input", input);
   check_dim(kOp, "input", input, 2, "[N, H]");
   check_like(kOp, "linear_weight", weight, input, "input");
@@ -57,8 +59,8 @@ Inputs check(const Tensor& input, const Tensor& weight, const std::optional<Tens
   check_shape(kOp, "target", target, {input.size(0)});
   TORCH_CHECK_VALUE(label_smoothing >= 0 && label_smoothing <= 1, kOp,
                     ": label_smoothing: expected a number in [0, 1], got ", label_smoothing);
-  const Inputs in{input.contiguous(), weight.contiguous(), bias ? bias->contiguous() : Tensor(),
-                  target.contiguous(), label_smoothing};
+  const Inputs in{input.contiguous(),  weight.contiguous(), bias ? bias->contiguous() : Tensor(),
+                  target.contiguous(), label_smoothing,     product_type(kOp, input, dtype)};
   const int64_t* y = in.target.const_data_ptr<int64_t>();
   for (int64_t n = 0; n < target.size(0); ++n)
     TORCH_CHECK_VALUE(y[n] >= 0 && y[n] < weight.size(0), kOp, ": target: expected values in [0, ",
@@ -106,9 +108,9 @@ class Loss {
   Outputs out;
 
  private:
-  static const GemmKernels<T>& gemm() { return kernels<T>().gemm[WeightType::kFloat32]; }
+  const GemmKernels<T>& gemm() const { return kernels<T>().gemm[in_.products]; }
   static const LinearCrossEntropyKernels<T>& loss() { return kernels<T>().linear_cross_entropy; }
-  static int64_t panels(int64_t columns) {
+  int64_t panels(int64_t columns) const {
     return (columns + gemm().panel_width - 1) / gemm().panel_width;
   }
   T* logits(int64_t row) const { return logits_.data_ptr<T>() + row * vocabulary_; }
@@ -117,7 +119,7 @@ class Loss {
   }
   int64_t target(int64_t row) const { return in_.target.const_data_ptr<int64_t>()[begin_ + row]; }
 
-  static Tensor pack(const PackSource<T>& source, int64_t depth, int64_t columns) {
+  Tensor pack(const PackSource<T>& source, int64_t depth, int64_t columns) const {
     return pack_panels(gemm(), source, depth, columns);
   }
 
@@ -125,10 +127,12 @@ class Loss {
   void score() {
     const auto a = a_rows<T>(input(0), count_, hidden_);
     const auto c = matrix_rows<T>(logits(0), count_, vocabulary_);
-    const Gemm<T> product{hidden_,  vocabulary_,
-                          a.data(), weight_columns_.const_data_ptr(),
-                          c.data(), in_.bias.defined() ? in_.bias.const_data_ptr<T>() : nullptr,
-                          false};
+    Gemm<T> product{hidden_,  vocabulary_,
+                    a.data(), weight_columns_.const_data_ptr(),
+                    c.data(), in_.bias.defined() ? in_.bias.const_data_ptr<T>() : nullptr,
+                    false};
+    const ReadyRows<T> ready(gemm(), product, count_);
+    product.a = ready.data();
     constexpr int64_t kTaskRows = 192;
     const int64_t row_blocks = (count_ + kTaskRows - 1) / kTaskRows;
     parallel(row_blocks * stretches_, 1, [&](int64_t task) {
@@ -180,7 +184,12 @@ class Loss {
       if (in_.bias.defined())
         loss().add_rows(logits(0) + begin, count_, vocabulary_,
                         out.grad_bias.template data_ptr<T>() + begin, n);
-      gemm().multiply(weight_product, begin, begin + n, 0, panels(hidden_));
+      Gemm<T> part = weight_product;
+      part.a += begin;
+      part.c += begin;
+      const ReadyRows<T> ready(gemm(), part, n);
+      part.a = ready.data();
+      gemm().multiply(part, 0, n, 0, panels(hidden_));
     });
     const auto rows = a_rows<T>(logits(0), count_, vocabulary_);
     const auto grad_input =
@@ -208,12 +217,10 @@ Outputs run(const Inputs& in, bool save) {
   return loss.out;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(const Tensor& input,
-                                                                const Tensor& weight,
-                                                                const std::optional<Tensor>& bias,
-                                                                const Tensor& target,
-                                                                double label_smoothing, bool save) {
-  const Inputs in = check(input, weight, bias, target, label_smoothing);
+std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
+    const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+    const Tensor& target, double label_smoothing, std::optional<at::ScalarType> dtype, bool save) {
+  const Inputs in = check(input, weight, bias, target, label_smoothing, dtype);
   const Outputs out =
       input.scalar_type() == at::kFloat ? run<float>(in, save) : run<double>(in, save);
   return {out.loss, out.grad_input, out.grad_weight, out.grad_bias};

@@ -42,6 +42,16 @@ inline at::ScalarType packed_dtype(const char* op, const at::Tensor& weight,
   return dtype;
 }
 
+// What a differentiable op's products are asked to round both their sides to.
+inline WeightType product_type(const char* op, const at::Tensor& input,
+                               std::optional<at::ScalarType> asked) {
+  const at::ScalarType own = input.scalar_type(), dtype = asked.value_or(own);
+  TORCH_CHECK_VALUE(dtype == own || (own == at::kFloat && dtype == at::kBFloat16), op,
+                    ": dtype: expected ", own, own == at::kFloat ? " or bfloat16" : "", ", got ",
+                    dtype);
+  return weight_type(dtype);
+}
+
 // The type of the packed weights that an op got for activations like `input`.
 inline WeightType check_packed(const char* op, const at::Tensor& packed, const at::Tensor& input) {
   const at::ScalarType own = input.scalar_type();

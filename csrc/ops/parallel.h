@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -42,16 +43,34 @@ class ReadyRows {
     encoded_ = at::empty({rows * bytes}, at::kByte);
     pointers_.resize(rows);
     char* to = static_cast<char*>(encoded_.data_ptr());
-    parallel(rows, 1 + kValuesPerTask / (gemm.depth + 1), [&](int64_t row) {
-      pointers_[row] = to + row * bytes;
-      kernels.encode(static_cast<const T*>(gemm.a[row]), gemm.a_stride, gemm.depth,
-                     to + row * bytes);
-    });
+    for (int64_t row = 0; row < rows; ++row) pointers_[row] = to + row * bytes;
     rows_ = pointers_.data();
+    parallel((rows + kBlock - 1) / kBlock, 1 + kValuesPerTask / (kBlock * gemm.depth + 1),
+             [&](int64_t block) {
+               const int64_t begin = block * kBlock;
+               encode(kernels, gemm, begin, std::min(rows, begin + kBlock), to + begin * bytes);
+             });
   }
   const void* const* data() const { return rows_; }
 
  private:
+  static constexpr int64_t kBlock = 16;
+
+  // Columns of a matrix are turned first, a block of them at a time: neighbours share their lines.
+  static void encode(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64_t begin, int64_t end,
+                     char* to) {
+    const auto row_of = [&](int64_t row) { return static_cast<const T*>(gemm.a[row]); };
+    const int64_t bytes = kernels.row_bytes(gemm.depth);
+    std::vector<T> turned(gemm.a_stride == 1 ? 0 : (end - begin) * gemm.depth);
+    if (gemm.a_stride != 1)
+      for (int64_t k = 0; k < gemm.depth; ++k)
+        for (int64_t row = begin; row < end; ++row)
+          turned[(row - begin) * gemm.depth + k] = row_of(row)[k * gemm.a_stride];
+    for (int64_t row = begin; row < end; ++row)
+      kernels.encode(gemm.a_stride == 1 ? row_of(row) : turned.data() + (row - begin) * gemm.depth,
+                     1, gemm.depth, to + (row - begin) * bytes);
+  }
+
   const void* const* rows_;
   at::Tensor encoded_;
   std::vector<const void*> pointers_;

@@ -50,9 +50,8 @@ at::Tensor pack_panels(const GemmKernels<T>& gemm, const PackSource<T>& b, int64
 
 // grad [N, M], rows[N] -> [features]: out [M, features] = grad^T rows.
 template <typename T>
-void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows,
-                     const at::Tensor& out) {
-  const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
+void weight_gradient(const GemmKernels<T>& gemm, const at::Tensor& grad,
+                     const std::vector<const T*>& rows, const at::Tensor& out) {
   const int64_t depth = grad.size(0), columns = out.size(1), count = out.size(0);
   const at::Tensor packed = pack_panels<T>(gemm, {nullptr, 0, 1, rows.data()}, depth, columns);
   const auto a = a_rows(grad.const_data_ptr<T>(), count, 1);
@@ -65,9 +64,8 @@ void weight_gradient(const at::Tensor& grad, const std::vector<const T*>& rows,
 
 // rows[N] -> [I] of grad_input (+)= grad [N, O] weight [O, I].
 template <typename T>
-void input_gradient(const at::Tensor& grad, const at::Tensor& weight, const std::vector<T*>& rows,
-                    bool accumulate) {
-  const auto& gemm = kernels<T>().gemm[WeightType::kFloat32];
+void input_gradient(const GemmKernels<T>& gemm, const at::Tensor& grad, const at::Tensor& weight,
+                    const std::vector<T*>& rows, bool accumulate) {
   const int64_t depth = weight.size(0), columns = weight.size(1);
   const at::Tensor packed =
       pack_panels<T>(gemm, {weight.const_data_ptr<T>(), weight.stride(0), 1}, depth, columns);

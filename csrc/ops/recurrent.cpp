@@ -219,6 +219,7 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
   g.weight_ih = at::empty({s.directions, gate_rows, s.input}, options);
   g.weight_hh = at::empty({s.directions, gate_rows, s.output}, options);
   g.weight_hr = at::empty({s.projected ? s.directions : 0, s.output, s.hidden}, options);
+  const GemmKernels<T>& gemm = kernels<T>().gemm[WeightType::kFloat32];
   for (int64_t d = 0; d < s.directions; ++d) {
     const T* x = input.const_data_ptr<T>();
     const auto inputs = row_pointers<const T>(ragged, d == 1, [&](int64_t t, int64_t, int64_t b) {
@@ -230,16 +231,16 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
           return step == 0 ? args[d].h_0 + b * s.output
                            : args[d].output.data + before * state.stride(0) + b * state.stride(1);
         });
-    weight_gradient<T>(gates_x[d], inputs, g.weight_ih[d]);
-    weight_gradient<T>(gates_h[d], states, g.weight_hh[d]);
+    weight_gradient<T>(gemm, gates_x[d], inputs, g.weight_ih[d]);
+    weight_gradient<T>(gemm, gates_h[d], states, g.weight_hh[d]);
     if (s.projected)
-      weight_gradient<T>(grad_projected[d], matrix_rows<const T>(args[d].projected, rows, s.hidden),
-                         g.weight_hr[d]);
+      weight_gradient<T>(gemm, grad_projected[d],
+                         matrix_rows<const T>(args[d].projected, rows, s.hidden), g.weight_hr[d]);
     T* dx = g.input.data_ptr<T>();
     const auto grads = row_pointers<T>(ragged, d == 1, [&](int64_t t, int64_t, int64_t b) {
       return dx + t * g.input.stride(0) + b * g.input.stride(1);
     });
-    input_gradient<T>(gates_x[d], weights.weight_ih(d), grads, d == 1);
+    input_gradient<T>(gemm, gates_x[d], weights.weight_ih(d), grads, d == 1);
   }
   const auto bias = [&](const at::Tensor& gates) {
     return in.has_biases ? gates.sum(1) : at::empty({0, gate_rows}, options);

@@ -41,7 +41,8 @@ def attentional_decoder(
         vector = vector_mask * tanh(W_c [attention(s, memory); s])
 
     The weights' gradients are a few large products after the loop; the same bits come from any
-    number of threads.
+    number of threads. Under bfloat16 autocast both sides of the products with weights, backward's
+    too, are rounded to bfloat16; sums and all that lies between stay float32.
 
     Args:
         input: ``[B, T, E]``, embedded target tokens, float32 or float64.
@@ -117,13 +118,14 @@ def attentional_decoder(
         scale,
         layer_masks,
         vector_mask,
+        autograd.product_dtype(input),
         save,
     )
     return vectors, alignment
 
 
 class _Arguments:
-    """The op's arguments from ``input`` to ``vector_mask``, by name."""
+    """The op's arguments from ``input`` to ``dtype``, by name."""
 
     NAMES = (
         "input",
@@ -141,7 +143,9 @@ class _Arguments:
         "scale",
         "layer_masks",
         "vector_mask",
+        "dtype",
     )
+    PLAIN = ("cell", "scale", "dtype")
     DIFFERENTIABLE = ("input", "vector_0", "combine_weight", "memory", "keys", "query_weight", "v")
 
     def __init__(self, values: Sequence[Any]) -> None:
@@ -155,7 +159,7 @@ class _Arguments:
         tensors: list[Any] = []
         ctx.plain = {}
         for name, value in self.of.items():
-            if name in ("cell", "scale"):
+            if name in self.PLAIN:
                 ctx.plain[name] = value
             else:
                 parts = value if isinstance(value, (list, tuple)) else [value]
@@ -168,7 +172,7 @@ class _Arguments:
         """What :meth:`save` kept: the arguments, and ``more``."""
         tensors, values = list(ctx.saved_tensors), []
         for name, plain in ctx.plain.items():
-            if name in ("cell", "scale"):
+            if name in cls.PLAIN:
                 values.append(plain)
                 continue
             parts, tensors = tensors[:plain], tensors[plain:]
@@ -295,7 +299,7 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> Any:
         given = iter(leaves)
         values = a.unflat([next(given) if there else None for there in present])
         differentiable = dict(zip(a.NAMES, values, strict=True))
-        plain = {n: a[n] for n in a.NAMES if n not in a.DIFFERENTIABLE}
+        plain = {n: a[n] for n in a.NAMES if n not in a.DIFFERENTIABLE and n != "dtype"}
         outputs = reference.attentional_decoder(
             **{**plain, **{n: t for n, t in differentiable.items() if t is not None}}
         )

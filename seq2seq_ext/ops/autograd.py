@@ -12,6 +12,13 @@ def needs_grad(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(getattr(t, "requires_grad", False) for t in tensors)
 
 
+def product_dtype(input: Tensor) -> torch.dtype | None:
+    """What autocast wants the products of ``input`` rounded to: bfloat16, or None for its own."""
+    wanted = torch.is_autocast_enabled("cpu") and input.dtype in (torch.float32, torch.bfloat16)
+    dtype = torch.get_autocast_dtype("cpu") if wanted else None
+    return dtype if dtype == torch.bfloat16 else None
+
+
 def double_backward(
     function: Callable[..., Sequence[Tensor]],
     inputs: Sequence[Tensor],

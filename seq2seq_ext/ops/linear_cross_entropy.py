@@ -24,6 +24,8 @@ def linear_cross_entropy(
 
     Rows go by a block at a time: no ``[N, V]`` tensor is made, in backward neither. Where
     gradients are wanted they are made in the same pass, so that the logits are made once.
+    Under bfloat16 autocast both sides of the products are rounded to bfloat16; sums, loss and
+    gradients stay float32.
 
     Args:
         input: ``[N, H]``, float32 or float64.
@@ -53,7 +55,13 @@ def linear_cross_entropy(
     parameters = (linear_weight,) if linear_bias is None else (linear_weight, linear_bias)
     save = autograd.needs_grad(input, *parameters)
     loss: Tensor = torch.ops.seq2seq_ext.linear_cross_entropy(
-        input, linear_weight, linear_bias, target, label_smoothing, save
+        input,
+        linear_weight,
+        linear_bias,
+        target,
+        label_smoothing,
+        autograd.product_dtype(input),
+        save,
     )[0]
     return loss
 
@@ -64,6 +72,7 @@ def _fake(
     bias: Tensor | None,
     target: Tensor,
     label_smoothing: float,
+    dtype: torch.dtype | None,
     save: bool,
 ) -> tuple[Tensor, ...]:
     rows, hidden = input.shape
@@ -77,7 +86,7 @@ def _fake(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, weight, bias, target, ctx.label_smoothing, _ = inputs
+    input, weight, bias, target, ctx.label_smoothing, *_ = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(input, weight, bias, target, *output[1:])
 
@@ -92,7 +101,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *second: Tensor | None) -> tup
         for i, more in enumerate(_second_order(ctx, (input, weight, bias), target, second)):
             first = total[i]
             total[i] = more if first is None else first if more is None else first + more
-    return *total, None, None, None
+    return *total, None, None, None, None
 
 
 def _second_order(
