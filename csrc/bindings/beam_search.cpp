@@ -18,6 +18,9 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// Logits of a step below which waking threads takes longer than what they do.
+constexpr int64_t kWorthThreads = 1 << 15;
+
 template <typename T>
 using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
@@ -108,7 +111,8 @@ class BoundBeamSearch {
       if (largest_chosen_ >= vocab || smallest_chosen_ < 0)
         throw std::invalid_argument(
             "BeamSearch.choose: logits: expected a vocabulary with every token chosen so far");
-#pragma omp parallel for schedule(dynamic)
+      const bool is_shared = search_.rows() * vocab >= kWorthThreads;
+#pragma omp parallel for schedule(dynamic) if (is_shared)
       for (int64_t row = 0; row < search_.rows(); ++row) {
         if (!search_.is_live(row)) continue;
         std::vector<T> own(read + row * vocab, read + (row + 1) * vocab);

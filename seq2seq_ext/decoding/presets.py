@@ -31,7 +31,10 @@ def _transformers(given: Fields) -> Fields:
 
 
 def _fairseq(given: Fields) -> Fields:
-    """At least one token before EOS, which ends every hypothesis; never padding."""
+    """At least one token before EOS, which ends every hypothesis; never padding.
+
+    Its n-gram blocking compares padding on a CPU and blocks by chance; ours blocks.
+    """
     return {
         "length_penalty": "power",
         "early_stopping": "first",
@@ -45,8 +48,16 @@ def _fairseq(given: Fields) -> Fields:
 
 
 def _opennmt(given: Fields) -> Fields:
-    """BOS counts as a token."""
-    return {"length_offset": 1, "finished": "dip", "early_stopping": "top_now", **given}
+    """BOS counts as a token, and rules see it. Its stepwise coverage penalty is divided by the
+    length penalty, ours is not.
+    """
+    return {
+        "length_offset": 1,
+        "finished": "dip",
+        "early_stopping": "top_now",
+        "rules_see_bos": True,
+        **given,
+    }
 
 
 def _ctranslate2(given: Fields) -> Fields:
@@ -62,13 +73,14 @@ def _ctranslate2(given: Fields) -> Fields:
 
 
 def _joeynmt(given: Fields) -> Fields:
-    """At least one token before EOS; never BOS or padding."""
+    """At least one token before EOS; never BOS or padding. Rules see log-probs."""
     return {
         "length_penalty": "gnmt",
         "alpha": 0.0,
         "finished": "extend",
         "early_stopping": "places",
         "min_length": 2,
+        "rules_on": "log_probs",
         **given,
         "banned": _also_banned(given, "bos_id", "pad_id"),
     }

@@ -25,8 +25,9 @@ def candidates(
     lse = _log_sum_exp(logits)
     if not math.isfinite(lse):
         return []
-    on_log_probs = options.normalized or options.rules_on == "log_probs"
-    if options.rules_on == "log_probs" and not options.normalized:
+    sees_log_probs = options.rules_on == "log_probs" and _has_rules(options, limit, length)
+    on_log_probs = options.normalized or sees_log_probs
+    if sees_log_probs and not options.normalized:
         logits = _log_probs(logits, lse)
     logits = _adjust(options, seen, logits)
     lse = 0.0 if on_log_probs else _log_sum_exp(logits)
@@ -50,6 +51,27 @@ def candidates(
     best = order[: options.beam_size + len(options.eos_ids)]
     best += [token for token in advancing(options, tokens) if token not in best]
     return [(log_probs[t], t, ranked[t]) for t in best if log_probs[t] > -math.inf]
+
+
+def _has_rules(options: Any, limit: int, length: int) -> bool:
+    """Whether anything changes the row of a prefix of this length."""
+    changes = (
+        options.shortlist is not None,
+        options.normalized,
+        options.temperature != 1,
+        options.repetition_penalty != 1,
+        options.no_repeat_ngram_size > 0,
+        options.banned,
+        options.trie is not None,
+        options.phrases,
+        options.top_k > 0,
+        options.top_p < 1,
+        options.sampling != "none",
+        length < len(options.prefix),
+        options.force_eos and length + 1 == limit,
+        options.renormalize and length + 1 < options.min_length,
+    )
+    return any(changes)
 
 
 def is_complete(options: Any, tokens: list[int]) -> bool:

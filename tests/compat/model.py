@@ -18,7 +18,7 @@ class RandomModel:
     numpy's RandomState, whose numbers never change.
     """
 
-    SIZE, POSITIONS = 8, 40
+    SIZE, POSITIONS, SOURCE = 8, 40, 4
 
     def __init__(self, *, vocab: int, seed: int, spread: float, eos_bias: float) -> None:
         draw = np.random.RandomState(seed).standard_normal
@@ -28,6 +28,7 @@ class RandomModel:
         self.output = draw((vocab, self.SIZE)) * spread / self.SIZE**0.5
         self.bias = np.zeros(vocab)
         self.bias[EOS] = eos_bias
+        self.keys = draw((self.SIZE, self.SOURCE))
         self.vocab = vocab
 
     def state(self, sentences: list[int], rows_each: int) -> dict[str, Tensor]:
@@ -48,6 +49,11 @@ class RandomModel:
         length = length + 1
         logits = (x + total / length[:, None]) @ output.T + bias
         return logits, {"first": first, "total": total, "length": length}
+
+    def attention(self, state: dict[str, Tensor]) -> Tensor:
+        """``[N, SOURCE]``: where the step that led to ``state`` looked."""
+        mean = state["total"] / state["length"][:, None]
+        return (mean @ torch.from_numpy(self.keys) / self.SIZE**0.5).softmax(1)
 
     def log_probs(self, prefixes: Tensor, sentences: Tensor) -> Tensor:
         """Of what follows ``prefixes [N, t]``, the token in BOS' place included; float64."""

@@ -28,7 +28,9 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
         step,
         beamgrad.BeamOptions(
             beam_size=beams,
-            eos_token=EOS,
+            eos_token=_tuple(options.get("eos_id", EOS)),
+            banned_tokens=tuple(options.get("banned", ())) or None,
+            no_repeat_ngram_size=options.get("no_repeat_ngram_size", 0),
             min_length=options["min_length"],
             length_penalty_alpha=options["alpha"] if options["length_penalty"] == "gnmt" else 0.0,
         ),
@@ -42,3 +44,7 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
         ]
         for b in range(batch)
     ]
+
+
+def _tuple(eos_ids: int | list[int]) -> int | tuple[int, ...]:
+    return eos_ids if isinstance(eos_ids, int) else tuple(eos_ids)

@@ -47,6 +47,7 @@ def _spec(model: RandomModel) -> TransformerDecoderModelSpec:
 
 
 def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) -> list:
+    eos_ids = options.get("eos_id", EOS)
     with tempfile.TemporaryDirectory() as folder:
         _spec(model).save(folder)
         generator = ctranslate2.Generator(folder, device="cpu", intra_threads=1)
@@ -58,6 +59,10 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
             length_penalty=options["alpha"],
             max_length=options["max_length"],
             min_length=max(options["min_length"] - 1, 0),
+            repetition_penalty=options.get("repetition_penalty", 1.0),
+            no_repeat_ngram_size=options.get("no_repeat_ngram_size", 0),
+            suppress_sequences=[[str(t) for t in each] for each in options.get("banned", [])],
+            end_token=[str(eos_ids)] if isinstance(eos_ids, int) else list(map(str, eos_ids)),
             include_prompt_in_result=False,
             return_end_token=True,
             return_scores=True,

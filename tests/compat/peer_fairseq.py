@@ -57,10 +57,18 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
         max_len_b=options["max_length"] - 1,
         min_len=max(options["min_length"] - 1, 0),
         len_penalty=options["alpha"],
+        temperature=options.get("temperature", 1.0),
+        no_repeat_ngram_size=options.get("no_repeat_ngram_size", 0),
     )
     sources = torch.tensor(sentences)[:, None]
     net_input = {"src_tokens": sources, "src_lengths": torch.ones(len(sentences))}
-    found = generator.generate([], {"net_input": net_input}, bos_token=BOS)
+    prefix = options.get("prefix")
+    found = generator.generate(
+        [],
+        {"net_input": net_input},
+        prefix_tokens=torch.tensor([prefix] * len(sentences)) if prefix else None,
+        bos_token=BOS,
+    )
     return [
         [(h["tokens"].tolist(), float(h["score"])) for h in n_best[: options["n_best"]]]
         for n_best in found

@@ -68,6 +68,8 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
         alpha=options["alpha"],
         n_best=n,
         return_prob="hyp",
+        no_repeat_ngram_size=options.get("no_repeat_ngram_size", -1) or -1,
+        repetition_penalty=options.get("repetition_penalty", -1),
         min_output_length=max(options["min_length"] - 1, 0),
     )
     hypotheses = [

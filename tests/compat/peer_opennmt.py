@@ -16,6 +16,7 @@ from onmt.translate.beam_search import BeamSearch  # noqa: E402
 
 VERSION = version("OpenNMT-py")
 _PENALTIES = {"none": "none", "power": "avg", "gnmt": "wu"}
+_COVERAGE = {"none": "none", "gnmt": "wu", "summary": "summary"}
 
 
 def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) -> list:
@@ -30,22 +31,26 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
         start=BOS,
         n_best=options["n_best"],
         global_scorer=GNMTGlobalScorer(
-            options["alpha"], 0.0, _PENALTIES[options["length_penalty"]], "none"
+            options["alpha"],
+            options.get("beta", 0.0),
+            _PENALTIES[options["length_penalty"]],
+            _COVERAGE[options.get("coverage_penalty", "none")],
         ),
         min_length=max(options["min_length"] - 1, 0),
         max_length=options["max_length"],
         return_attention=False,
-        block_ngram_repeat=0,
+        block_ngram_repeat=options.get("no_repeat_ngram_size", 0),
         exclusion_tokens=set(),
-        stepwise_penalty=False,
+        stepwise_penalty=options.get("coverage_stepwise", False),
         ratio=0.0,
         ban_unk_token=False,
     )
-    search.initialize(torch.zeros(batch, 1, 1), torch.ones(batch, dtype=torch.int64))
+    lengths = torch.full((batch,), model.SOURCE)
+    search.initialize(torch.zeros(batch, model.SOURCE, 1), lengths)
     state = model.state(sentences, beams)
     for _ in range(options["max_length"]):
         logits, state = model.step(search.current_predictions, state)
-        search.advance(logits.log_softmax(1), None)
+        search.advance(logits.log_softmax(1), model.attention(state)[:, None])
         if any(any(finished) for finished in search.is_finished_list):
             search.update_finished()
             if search.done:

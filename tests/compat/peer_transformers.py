@@ -53,11 +53,12 @@ class _Model(PreTrainedModel, GenerationMixin):
 
 
 def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) -> list:
+    eos_ids = options.get("eos_id", EOS)
     config = PretrainedConfig(
         vocab_size=model.vocab,
         is_encoder_decoder=True,
         bos_token_id=BOS,
-        eos_token_id=EOS,
+        eos_token_id=eos_ids,
         pad_token_id=PAD,
         decoder_start_token_id=BOS,
     )
@@ -69,13 +70,16 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
         min_new_tokens=max(options["min_length"] - 1, 0),
         length_penalty=options["alpha"],
         early_stopping=options["early_stopping"],
+        no_repeat_ngram_size=options.get("no_repeat_ngram_size", 0),
+        repetition_penalty=options.get("repetition_penalty", 1.0),
+        bad_words_ids=options.get("banned") or None,
         do_sample=False,
         use_cache=False,
         return_dict_in_generate=True,
         output_scores=True,
     )
     hypotheses = [
-        (_until_eos(tokens), score)
+        (_until_eos(tokens, eos_ids), score)
         for tokens, score in zip(
             found.sequences[:, 1:].tolist(), found.sequences_scores.tolist(), strict=True
         )
@@ -84,5 +88,7 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
     return [hypotheses[i * n : (i + 1) * n] for i in range(len(sentences))]
 
 
-def _until_eos(tokens: list[int]) -> list[int]:
-    return tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens
+def _until_eos(tokens: list[int], eos_ids: int | list[int]) -> list[int]:
+    ends = [eos_ids] if isinstance(eos_ids, int) else eos_ids
+    length = next((t + 1 for t, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[:length]

@@ -236,11 +236,10 @@ bool Progress::is_complete(const SearchOptions& options) const {
 }
 
 bool rules_are_active(const SearchOptions& options, int64_t length) {
-  return options.shortlist || options.rules_on_log_probs || options.normalized ||
-         options.temperature != 1 || options.repetition_penalty != 1 ||
-         options.no_repeat_ngram > 0 || !options.banned.empty() || options.trie ||
-         options.phrases || options.top_k > 0 || options.top_p < 1 ||
-         options.sampling != Sampling::kNone ||
+  return options.shortlist || options.normalized || options.temperature != 1 ||
+         options.repetition_penalty != 1 || options.no_repeat_ngram > 0 ||
+         !options.banned.empty() || options.trie || options.phrases || options.top_k > 0 ||
+         options.top_p < 1 || options.sampling != Sampling::kNone ||
          length < static_cast<int64_t>(options.prefix.size()) ||
          (options.force_eos && length + 1 == options.max_length) ||
          (options.renormalize && length + 1 < options.min_length);

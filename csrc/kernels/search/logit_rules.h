@@ -41,7 +41,7 @@ struct RulePrefix {
 };
 
 // Whether a sentence's rows need choose_candidates after `length` tokens. Where not, the best
-// tokens of the row are its candidates.
+// tokens of the row are its candidates. What rules see does not matter where there are none.
 bool rules_are_active(const SearchOptions& options, int64_t length);
 
 // Where a row's candidates go, the best first; [width] each. `perturbed` is written only under
