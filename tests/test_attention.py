@@ -191,7 +191,7 @@ BAD = [
     pytest.param("memory", lambda x: x[1:], ValueError, r"\[2, 4, 6\]", id="memory batch"),
     pytest.param("memory", lambda x: x[0], ValueError, "3 dimensions", id="memory dims"),
     pytest.param("memory", lambda x: x.long(), TypeError, "Float", id="memory dtype"),
-    pytest.param("memory", lambda x: None, ValueError, "3 dimensions", id="memory None"),
+    pytest.param("memory", lambda x: None, TypeError, "expected a Tensor", id="memory None"),
     pytest.param(
         "memory_lengths", lambda x: torch.tensor([5, 1]), ValueError, r"\[0, 4\], got 5", id="long"
     ),

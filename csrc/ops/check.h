@@ -7,13 +7,19 @@
 
 namespace seq2seq_ext {
 
+inline void check_defined(const char* op, const char* name, const at::Tensor& t) {
+  TORCH_CHECK_TYPE(t.defined(), op, ": ", name, ": expected a Tensor, got None");
+}
+
 inline void check_floating(const char* op, const char* name, const at::Tensor& t) {
+  check_defined(op, name, t);
   TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op, ": ", name,
                    ": expected float32 or float64, got ", t.scalar_type());
 }
 
 inline void check_like(const char* op, const char* name, const at::Tensor& t,
                        const at::Tensor& like, const char* like_name) {
+  check_defined(op, name, t);
   TORCH_CHECK_TYPE(t.scalar_type() == like.scalar_type(), op, ": ", name, ": expected ",
                    like.scalar_type(), " like ", like_name, ", got ", t.scalar_type());
   TORCH_CHECK_VALUE(t.device() == like.device(), op, ": ", name, ": expected on ", like.device(),
@@ -28,6 +34,7 @@ inline void check_shape(const char* op, const char* name, const at::Tensor& t,
 
 inline void check_dim(const char* op, const char* name, const at::Tensor& t, int64_t dim,
                       const char* layout) {
+  check_defined(op, name, t);
   TORCH_CHECK_VALUE(t.dim() == dim, op, ": ", name, ": expected ", dim, " dimensions ", layout,
                     ", got shape ", t.sizes());
 }

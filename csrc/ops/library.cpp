@@ -7,6 +7,7 @@
 #include "packed.h"
 #include "parallel.h"
 #include "recurrent.h"
+#include "refuse.h"
 
 namespace seq2seq_ext {
 
@@ -68,68 +69,65 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("built_for_torch() -> str", &built_for_torch);
   m.def("built_for_cuda() -> str", &built_for_cuda);
 
-  m.def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
-  m.def("linear_pack(Tensor weight, ScalarType? dtype) -> Tensor");
+  // An op whose nouns register a kernel for each backend; the others are refused by name.
+  const auto def = [&m](const char* schema) {
+    m.def(schema);
+    const std::string text = schema, name = text.substr(0, text.find('('));
+    for (const auto key :
+         {c10::DispatchKey::CompositeExplicitAutograd, c10::DispatchKey::NestedTensorCPU,
+          c10::DispatchKey::AutogradNestedTensor})
+      m.impl(name.c_str(),
+             torch::dispatch(key, torch::CppFunction::makeFromBoxedFunction<&refuse>()));
+  };
+  def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
+  def("linear_pack(Tensor weight, ScalarType? dtype) -> Tensor");
   m.def("linear_packed_shape(int outputs, int inputs, ScalarType dtype) -> int[]");
   m.def("layer_packed_size(str op, int[] sizes, bool projected, ScalarType dtype) -> int",
         &packed_size);
-  m.def(
-      "linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor? linear_bias, "
+  def("linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor? linear_bias, "
       "Tensor target, float label_smoothing, ScalarType? dtype, bool save) "
       "-> (Tensor loss, Tensor grad_input, Tensor grad_weight, Tensor grad_bias)");
-  m.def(
-      "lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
+  def("lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool has_biases, Tensor? packed, bool save) "
       "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor saved)");
-  m.def(
-      "lstm_backward(Tensor grad_output, Tensor grad_h_n, Tensor grad_c_n, Tensor input, "
+  def("lstm_backward(Tensor grad_output, Tensor grad_h_n, Tensor grad_c_n, Tensor input, "
       "Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, bool has_biases, "
       "Tensor output, Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor c_0, Tensor weight_ih, Tensor weight_hh, "
       "Tensor bias, Tensor weight_hr)");
-  m.def("lstm_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
-  m.def(
-      "gru(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
+  def("lstm_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
+  def("gru(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
       "Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
-  m.def(
-      "gru_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
+  def("gru_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
       "Tensor h_0, Tensor[] weights, bool has_biases, Tensor output, Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, "
       "Tensor bias_hh)");
-  m.def("gru_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
-  m.def(
-      "rnn(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
+  def("gru_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
+  def("rnn(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
       "str nonlinearity, Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
-  m.def(
-      "rnn_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
+  def("rnn_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
       "Tensor h_0, Tensor[] weights, bool has_biases, str nonlinearity, Tensor output, "
       "Tensor saved) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias)");
-  m.def("rnn_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
+  def("rnn_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
 
-  m.def(
-      "additive_attention(Tensor query, Tensor keys, Tensor v, Tensor memory, "
+  def("additive_attention(Tensor query, Tensor keys, Tensor v, Tensor memory, "
       "Tensor? memory_lengths) -> (Tensor context, Tensor weights)");
-  m.def(
-      "additive_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
+  def("additive_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
       "Tensor keys, Tensor v, Tensor memory, Tensor? memory_lengths, Tensor weights) "
       "-> (Tensor query, Tensor keys, Tensor v, Tensor memory)");
-  m.def(
-      "dot_attention(Tensor query, Tensor keys, Tensor memory, Tensor? memory_lengths, "
+  def("dot_attention(Tensor query, Tensor keys, Tensor memory, Tensor? memory_lengths, "
       "float scale) -> (Tensor context, Tensor weights)");
-  m.def(
-      "dot_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
+  def("dot_attention_backward(Tensor grad_context, Tensor grad_weights, Tensor query, "
       "Tensor keys, Tensor memory, Tensor? memory_lengths, float scale, Tensor weights) "
       "-> (Tensor query, Tensor keys, Tensor memory)");
 
-  m.def(
-      "attentional_decoder(Tensor input, Tensor? lengths, Tensor vector_0, Tensor[] states, "
+  def("attentional_decoder(Tensor input, Tensor? lengths, Tensor vector_0, Tensor[] states, "
       "Tensor[] weights, str cell, Tensor combine_weight, Tensor? memory, Tensor? keys, "
       "Tensor? memory_lengths, Tensor? query_weight, Tensor? v, float scale, Tensor? layer_masks, "
       "Tensor? vector_mask, ScalarType? dtype, bool save) "
       "-> (Tensor output, Tensor alignment, Tensor saved)");
-  m.def(
-      "attentional_decoder_backward(Tensor grad_output, Tensor? grad_alignment, Tensor input, "
+  def("attentional_decoder_backward(Tensor grad_output, Tensor? grad_alignment, Tensor input, "
       "Tensor? lengths, Tensor vector_0, Tensor[] states, Tensor[] weights, str cell, "
       "Tensor combine_weight, Tensor? memory, Tensor? keys, Tensor? memory_lengths, "
       "Tensor? query_weight, Tensor? v, float scale, Tensor? layer_masks, Tensor? vector_mask, "
@@ -138,9 +136,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor combine_weight, "
       "Tensor memory, Tensor keys, Tensor query_weight, Tensor v)");
 
-  m.def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
-  m.def(
-      "linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
+  def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
+  def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");
 }
 

@@ -127,7 +127,7 @@ inline Sizes check_inputs(const LayerInputs& in, const Weights& weights, int64_t
   TORCH_CHECK_VALUE(in.input.size(2) == s.input, in.op, ": input: expected ", s.input,
                     " features (input.size(-1)), got ", in.input.size(2));
   check_shape(in.op, "h_0", in.h_0, {s.directions, s.batch, s.output});
-  if (in.c_0.defined()) {
+  if (in.cell == CellKind::kLstm) {
     check_like(in.op, "c_0", in.c_0, in.input, "input");
     check_shape(in.op, "c_0", in.c_0, {s.directions, s.batch, s.hidden});
   }

@@ -6,6 +6,7 @@ from torch import Tensor
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.decoding.native import Options, options_of_sentences
 from seq2seq_ext.models.config import Seq2SeqConfig
+from seq2seq_ext.models.decoder import Memory, State
 
 
 def instance(where: str, name: str, value: object, kind: type) -> None:
@@ -13,9 +14,18 @@ def instance(where: str, name: str, value: object, kind: type) -> None:
         raise TypeError(f"{where}: {name}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
+def plain(where: str, name: str, value: object) -> None:
+    """A strided tensor that holds values."""
+    instance(where, name, value, Tensor)
+    assert isinstance(value, Tensor)
+    if value.is_nested or value.layout != torch.strided or value.is_meta:
+        got = "a nested one" if value.is_nested else f"{value.layout} on {value.device}"
+        raise ValueError(f"{where}: {name}: expected a strided tensor with values, got {got}")
+
+
 def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int) -> None:
     """int64 token ids, laid out like ``"[B, T]"``."""
-    instance(where, name, value, Tensor)
+    plain(where, name, value)
     if value.dtype != torch.int64:
         raise TypeError(f"{where}: {name}: expected int64 token ids, got {value.dtype}")
     if value.dim() != layout.count(",") + 1:
@@ -32,7 +42,7 @@ def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int)
 
 def features(where: str, name: str, value: Tensor, size: int, dtype: torch.dtype) -> None:
     """Float features ``[B, S, size]``."""
-    instance(where, name, value, Tensor)
+    plain(where, name, value)
     if value.dtype != dtype:
         raise TypeError(f"{where}: {name}: expected {dtype} features, got {value.dtype}")
     if value.dim() != 3 or value.size(2) != size:
@@ -79,7 +89,7 @@ def _output_ids(where: str, options: BeamSearchOptions, vocabulary_size: int) ->
 
 def lengths(where: str, name: str, value: Tensor, rows: int, low: int, high: int) -> None:
     """int64 ``[rows]`` in [low, high]."""
-    instance(where, name, value, Tensor)
+    plain(where, name, value)
     if value.dtype != torch.int64:
         raise TypeError(f"{where}: {name}: expected int64, got {value.dtype}")
     if value.shape != (rows,):
@@ -97,6 +107,48 @@ def rows(where: str, name: str, value: Tensor, expected: int | None = None) -> N
         raise ValueError(f"{where}: {name}: expected at least 1 row, got 0")
     if expected is not None and value.size(0) != expected:
         raise ValueError(f"{where}: {name}: expected {expected} rows like src, got {value.size(0)}")
+
+
+def step(where: str, config: Seq2SeqConfig, tokens: Tensor, value: State, memory: Memory) -> None:
+    """The arguments of one decoder step."""
+    ids(where, "tokens", tokens, "[N]", config.target_vocabulary_size)
+    instance(where, "memory", memory, Memory)
+    sources = memory.lengths.size(0)
+    if tokens.size(0) == 0 or tokens.size(0) % sources:
+        raise ValueError(
+            f"{where}: tokens: expected a multiple of {sources} rows like memory, got "
+            f"{tokens.size(0)}"
+        )
+    state(where, config, value, tokens.size(0), memory.memory.dtype)
+
+
+def state(where: str, config: Seq2SeqConfig, value: State, rows: int, dtype: torch.dtype) -> None:
+    """A decoder's state of ``rows`` rows."""
+    instance(where, "state", value, dict)
+    expected = ["layers", "attentional"] if config.input_feeding else ["layers"]
+    if sorted(value) != sorted(expected):
+        raise ValueError(f"{where}: state: expected keys {expected}, got {sorted(value)}")
+    parts = 2 if config.cell == "lstm" else 1
+    layers = value["layers"]
+    nested = isinstance(layers, (tuple, list)) and all(
+        isinstance(layer, (tuple, list)) for layer in layers
+    )
+    counts = [len(layer) for layer in layers] if nested else type(layers).__name__
+    if counts != [parts] * config.decoder_layers:
+        raise ValueError(
+            f"{where}: state: expected {config.decoder_layers} layers of {parts} tensors, got "
+            f"{counts}"
+        )
+    shape = [rows, config.hidden_size]
+    fed = [value["attentional"]] if config.input_feeding else []
+    for part in [*fed, *(part for layer in layers for part in layer)]:
+        plain(where, "state", part)
+        if part.dtype != dtype:
+            raise TypeError(f"{where}: state: expected {dtype} tensors, got {part.dtype}")
+        if list(part.shape) != shape:
+            raise ValueError(
+                f"{where}: state: expected tensors of shape {shape}, got {list(part.shape)}"
+            )
 
 
 def fraction(where: str, name: str, value: float) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from seq2seq_ext.nn.check import MAX_LAYERS, MAX_SIZE
+
 CELLS = ("lstm", "gru", "rnn")
 ATTENTIONS = ("additive", "dot", "scaled_dot", "general", "none")
 
@@ -62,14 +64,10 @@ class Seq2SeqConfig:
             raise _error(
                 "source_vocabulary_size, source_feature_size", "exactly one of the two", sources
             )
-        for name in (
-            "target_vocabulary_size",
-            "embedding_size",
-            "hidden_size",
-            "encoder_layers",
-            "decoder_layers",
-        ):
+        for name in ("target_vocabulary_size", "embedding_size", "hidden_size"):
             self._check_int(name, 1)
+        for name in ("encoder_layers", "decoder_layers"):
+            self._check_int(name, 1, MAX_LAYERS)
         for name in ("source_vocabulary_size", "source_feature_size", "attention_size"):
             if getattr(self, name) is not None:
                 self._check_int(name, 1)
@@ -85,12 +83,12 @@ class Seq2SeqConfig:
             raise _error("dropout", "a number in [0, 1)", self.dropout)
         self._check_special_ids()
 
-    def _check_int(self, name: str, low: int) -> None:
+    def _check_int(self, name: str, low: int, high: int = MAX_SIZE) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int):
             raise _error(name, "an int", value, TypeError)
-        if value < low:
-            raise _error(name, f"at least {low}", value)
+        if not low <= value <= high:
+            raise _error(name, f"at least {low} and at most {high}", value)
 
     def _check_special_ids(self) -> None:
         names = ("pad_id", "unk_id", "bos_id", "eos_id")

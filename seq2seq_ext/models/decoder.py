@@ -130,28 +130,6 @@ class Decoder(torch.nn.Module):
             return None
         return dropout(like.new_ones(shape), self.config.dropout)
 
-    def check_state(self, where: str, state: State, rows: int) -> None:
-        """A state as :meth:`step` returns it, for ``rows`` rows."""
-        expected = ["layers", "attentional"] if self.config.input_feeding else ["layers"]
-        if not isinstance(state, dict):
-            raise TypeError(f"{where}: state: expected a dict, got {type(state).__name__}")
-        if sorted(state) != sorted(expected):
-            raise ValueError(f"{where}: state: expected keys {expected}, got {sorted(state)}")
-        parts = 2 if self.config.cell == "lstm" else 1
-        counts = [len(layer) for layer in state["layers"]]
-        if counts != [parts] * self.config.decoder_layers:
-            raise ValueError(
-                f"{where}: state: expected {self.config.decoder_layers} layers of {parts} "
-                f"tensors, got {counts}"
-            )
-        shape = [rows, self.config.hidden_size]
-        fed = [state["attentional"]] if self.config.input_feeding else []
-        for part in [*fed, *(part for layer in state["layers"] for part in layer)]:
-            if list(part.shape) != shape:
-                raise ValueError(
-                    f"{where}: state: expected tensors of shape {shape}, got {list(part.shape)}"
-                )
-
     def step(
         self, tokens: Tensor, state: State, memory: Memory, packed: PackedDecoder | None
     ) -> tuple[Tensor, State, Tensor | None]:

@@ -112,6 +112,7 @@ class Decoder:
         self, tokens: Tensor, state: State, memory: Memory
     ) -> tuple[Tensor, State, Tensor | None]:
         """One step, as :meth:`seq2seq_ext.models.Seq2Seq.step`."""
+        check.step("Decoder.step", self.config, tokens, state, memory)
         logits, after, weights = self._native.step(
             tokens.numpy(),
             _state_array(state),

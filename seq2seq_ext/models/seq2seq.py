@@ -12,6 +12,7 @@ from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder as NativeDecoder
+from seq2seq_ext.models.native_decoder import check_dtype
 from seq2seq_ext.nn.packed_cache import PackedCache
 from seq2seq_ext.ops.backend import reference_active
 
@@ -142,17 +143,9 @@ class Seq2Seq(torch.nn.Module):
             ValueError, TypeError: a wrong argument, named in the message.
         """
         where = "Seq2Seq.step"
-        check.ids(where, "tokens", tokens, "[N]", self.config.target_vocabulary_size)
-        check.instance(where, "memory", memory, Memory)
+        check.step(where, self.config, tokens, state, memory)
         if packed is not None:
             check.instance(where, "packed", packed, PackedDecoder)
-        sources = memory.lengths.size(0)
-        if tokens.size(0) == 0 or tokens.size(0) % sources:
-            raise ValueError(
-                f"{where}: tokens: expected a multiple of {sources} rows like memory, got "
-                f"{tokens.size(0)}"
-            )
-        self.decoder.check_state(where, state, tokens.size(0))
         return self.decoder.step(tokens, state, memory, packed)
 
     @torch.no_grad()
@@ -223,6 +216,7 @@ class Seq2Seq(torch.nn.Module):
         Raises:
             ValueError, TypeError: another dtype, or a model that is not float32 on the CPU.
         """
+        check_dtype("Seq2Seq.native_decoder", dtype)
         caches = self.__dict__.setdefault("_native_decoders", {})
         cache = caches.setdefault(dtype, PackedCache())
         made = cache.get(0, list(self.parameters()), lambda _: NativeDecoder(self, dtype))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq_ext import ops
+from seq2seq_ext.nn import check
 
 _SCORES = ("dot", "general", "scaled_dot")
 
@@ -82,8 +83,7 @@ class _Attention(nn.Module):
         return self.query_size
 
     def _check_size(self, name: str, size: int) -> None:
-        if not isinstance(size, int):
-            raise TypeError(f"{type(self).__name__}: {name}: expected an int, got {size!r}")
+        check.integer(type(self).__name__, name, size)
         if size < 1:
             raise ValueError(f"{type(self).__name__}: {name}: expected at least 1, got {size}")
 
@@ -91,6 +91,9 @@ class _Attention(nn.Module):
         module = type(self).__name__
         if not isinstance(x, Tensor):
             raise TypeError(f"{module}: {name}: expected a Tensor, got {type(x).__name__}")
+        if x.is_nested or x.layout != torch.strided:
+            got = "a nested one" if x.is_nested else x.layout
+            raise ValueError(f"{module}: {name}: expected a strided tensor, got {got}")
         if x.dim() not in dims or x.shape[-1] != size:
             layouts = " or ".join(f"[B, {'*, ' * (d - 2)}{size}]" for d in dims)
             raise ValueError(f"{module}: {name}: expected shape {layouts}, got {tuple(x.shape)}")
@@ -100,6 +103,11 @@ class _Attention(nn.Module):
         if x.dtype != parameter.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(
                 f"{module}: {name}: expected {parameter.dtype} like the parameters, got {x.dtype}"
+            )
+        if x.device != parameter.device:
+            raise ValueError(
+                f"{module}: {name}: expected on {parameter.device} like the parameters, got "
+                f"{x.device}"
             )
 
 

@@ -10,6 +10,19 @@ from seq2seq_ext.nn import check
 from seq2seq_ext.nn.packed_cache import packed_weights
 
 
+class SizedCell(nn.RNNCellBase):
+    """A cell of torch.nn whose constructor names a wrong size."""
+
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **kwargs: Any) -> None:
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            check.integer(type(self).__name__, name, size)
+            if size < 0:
+                raise RuntimeError(
+                    f"{type(self).__name__}: {name}: expected at least 0, got {size}"
+                )
+        super().__init__(input_size, hidden_size, *args, **kwargs)
+
+
 def run_cell(
     cell: nn.RNNCellBase,
     input: Tensor,

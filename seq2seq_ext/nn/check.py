@@ -11,11 +11,18 @@ def describe(value: Any) -> str:
     return f"shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
 
 
-def integer(owner: str, name: str, value: Any) -> None:
+# What no memory holds; without a limit a constructor would go on until it is killed.
+MAX_SIZE, MAX_LAYERS = 2**31 - 1, 2**16
+
+
+def integer(owner: str, name: str, value: Any, high: int = MAX_SIZE) -> None:
+    """An int of at most ``high``; what is too low is torch.nn's to say."""
     try:
-        operator.index(value)
+        too_high = operator.index(value) > high
     except TypeError:
         raise TypeError(f"{owner}: {name}: expected an int, got {value!r}") from None
+    if too_high:
+        raise ValueError(f"{owner}: {name}: expected at most {high}, got {value}")
 
 
 def tensor(owner: str, name: str, value: Any) -> None:
@@ -40,9 +47,10 @@ def state(owner: str, name: str, value: Tensor, shape: tuple[int, ...], input: T
         raise RuntimeError(
             f"{owner}: {name}: expected {input.dtype} like the input, got {value.dtype}"
         )
-    if value.device != input.device:
+    if value.device != input.device or value.layout != torch.strided:
         raise RuntimeError(
-            f"{owner}: {name}: expected on {input.device} like the input, got {value.device}"
+            f"{owner}: {name}: expected a strided tensor on {input.device} like the input, got "
+            f"{value.layout} on {value.device}"
         )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seq2seq_ext import ops
-from seq2seq_ext.nn.cell import run_cell
+from seq2seq_ext.nn.cell import SizedCell, run_cell
 from seq2seq_ext.nn.recurrent import RecurrentLayer
 
 
@@ -59,7 +59,7 @@ class GRU(RecurrentLayer):
         return ops.gru_pack(weights, has_biases=self.bias)
 
 
-class GRUCell(nn.GRUCell):
+class GRUCell(SizedCell, nn.GRUCell):
     """One GRU step; constructor, parameters and results are torch.nn.GRUCell's.
 
     Example:

@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seq2seq_ext import ops
 from seq2seq_ext.nn import check
-from seq2seq_ext.nn.cell import run_cell
+from seq2seq_ext.nn.cell import SizedCell, run_cell
 from seq2seq_ext.nn.recurrent import RecurrentLayer
 
 
@@ -75,7 +75,7 @@ class LSTM(RecurrentLayer):
         return ops.lstm_pack(weights, has_biases=self.bias)
 
 
-class LSTMCell(nn.LSTMCell):
+class LSTMCell(SizedCell, nn.LSTMCell):
     """One LSTM step; constructor, parameters and results are torch.nn.LSTMCell's.
 
     Example:

@@ -3,6 +3,7 @@
 Dims: L layers, D directions, B batch, T time, I input, H hidden, P output (H or proj_size).
 """
 
+import numbers
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -40,8 +41,12 @@ class RecurrentLayer(nn.RNNBase):
         dtype: Any = None,
     ) -> None:
         name = type(self).__name__
-        check.integer(name, "num_layers", num_layers)
+        check.integer(name, "input_size", input_size)
+        check.integer(name, "hidden_size", hidden_size)
+        check.integer(name, "num_layers", num_layers, check.MAX_LAYERS)
         check.integer(name, "proj_size", proj_size)
+        if not isinstance(dropout, (numbers.Number, str)):
+            raise TypeError(f"{name}: dropout: expected a number, got {dropout!r}")
         if proj_size and mode != "LSTM":
             raise ValueError(f"{name}: proj_size: expected 0 (only LSTM projects), got {proj_size}")
         if not isinstance(bidirectional, (bool, int)):

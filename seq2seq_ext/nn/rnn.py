@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seq2seq_ext import ops
-from seq2seq_ext.nn.cell import run_cell
+from seq2seq_ext.nn.cell import SizedCell, run_cell
 from seq2seq_ext.nn.recurrent import RecurrentLayer
 
 _MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
@@ -77,7 +77,7 @@ class RNN(RecurrentLayer):
         return ops.rnn_pack(weights, has_biases=self.bias)
 
 
-class RNNCell(nn.RNNCell):
+class RNNCell(SizedCell, nn.RNNCell):
     """One Elman step; constructor, parameters and results are torch.nn.RNNCell's.
 
     Example:

@@ -8,6 +8,7 @@ from torch import Tensor
 from seq2seq_ext import reference
 from seq2seq_ext.ops.autograd import double_backward
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.tracing import register_fake
 
 
 def additive_attention(
@@ -114,8 +115,8 @@ class _AttentionOp:
 
     def register(self) -> None:
         backward = f"{self.name}_backward"
-        torch.library.register_fake(self.name, self.fake)
-        torch.library.register_fake(backward, self.fake_backward)
+        register_fake(self.name, self.fake)
+        register_fake(backward, self.fake_backward)
         torch.library.register_autograd(self.name, self.backward, setup_context=self.save)
         torch.library.register_autograd(
             backward, self.double_backward, setup_context=self.save_backward

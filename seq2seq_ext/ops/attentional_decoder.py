@@ -9,6 +9,8 @@ from torch import Tensor
 from seq2seq_ext import reference
 from seq2seq_ext.ops import autograd
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.recurrent import tensor_list
+from seq2seq_ext.ops.tracing import register_fake
 
 _OP = "seq2seq_ext::attentional_decoder"
 _BACKWARD = f"{_OP}_backward"
@@ -101,13 +103,15 @@ def attentional_decoder(
             vector_mask=vector_mask,
         )
     optional = [t for t in (memory, keys, query_weight, v) if t is not None]
+    states = tensor_list("attentional_decoder", "states", states)
+    weights = tensor_list("attentional_decoder", "weights", weights)
     save = autograd.needs_grad(input, vector_0, *states, *weights, combine_weight, *optional)
     vectors, alignment, _ = torch.ops.seq2seq_ext.attentional_decoder(
         input,
         lengths,
         vector_0,
-        list(states),
-        list(weights),
+        states,
+        weights,
         cell,
         combine_weight,
         memory,
@@ -319,8 +323,8 @@ def _double_backward(ctx: Any, *grads: Tensor | None) -> Any:
     return of_outputs[0], of_outputs[1] if len(of_outputs) > 1 else None, *values, None, None
 
 
-torch.library.register_fake(_OP, _fake)
-torch.library.register_fake(_BACKWARD, _fake_backward)
+register_fake(_OP, _fake)
+register_fake(_BACKWARD, _fake_backward)
 torch.library.register_autograd(_OP, _backward, setup_context=_save)
 torch.library.register_autograd(_BACKWARD, _double_backward, setup_context=_save_backward)
 torch.library.register_autocast(_OP, "cpu", torch.float32)

@@ -6,7 +6,7 @@ from torch import Tensor
 from seq2seq_ext import reference
 from seq2seq_ext.ops.autograd import needs_grad
 from seq2seq_ext.ops.backend import reference_active
-from seq2seq_ext.ops.recurrent import LayerOp, Weights
+from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
 
 LayerOp("gru", reference.gru, gates=3, saved=4, biases=2).register()
 
@@ -52,9 +52,10 @@ def gru(
     """
     if reference_active():
         return reference.gru(input, h_0, weights, lengths=lengths, has_biases=has_biases)
+    weights = tensor_list("gru", "weights", weights)
     save = needs_grad(input, h_0, *weights)
     output, h_n, _ = torch.ops.seq2seq_ext.gru(
-        input, lengths, h_0, list(weights), has_biases, packed, save
+        input, lengths, h_0, weights, has_biases, packed, save
     )
     return output, h_n
 
@@ -63,5 +64,7 @@ def gru_pack(
     weights: Weights, *, has_biases: bool = True, dtype: torch.dtype | None = None
 ) -> Tensor:
     """As :func:`seq2seq_ext.ops.lstm_pack`, for :func:`gru`."""
-    packed: Tensor = torch.ops.seq2seq_ext.gru_pack(list(weights), has_biases, dtype)
+    packed: Tensor = torch.ops.seq2seq_ext.gru_pack(
+        tensor_list("gru_pack", "weights", weights), has_biases, dtype
+    )
     return packed

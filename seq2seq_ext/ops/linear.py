@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seq2seq_ext import reference
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.tracing import register_fake
 
 
 def linear(
@@ -102,7 +103,7 @@ def _fake_pack(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
     return weight.new_empty(shape, dtype=stored)
 
 
-torch.library.register_fake("seq2seq_ext::linear", _fake)
-torch.library.register_fake("seq2seq_ext::linear_pack", _fake_pack)
+register_fake("seq2seq_ext::linear", _fake)
+register_fake("seq2seq_ext::linear_pack", _fake_pack)
 torch.library.register_autograd("seq2seq_ext::linear", _backward, setup_context=_save)
 torch.library.register_autocast("seq2seq_ext::linear", "cpu", torch.float32)

@@ -8,6 +8,7 @@ from torch import Tensor
 from seq2seq_ext import reference
 from seq2seq_ext.ops import autograd
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.tracing import register_fake
 
 _OP = "seq2seq_ext::linear_cross_entropy"
 
@@ -125,6 +126,6 @@ def _second_order(
     return autograd.double_backward(loss, given, (one,), grads[: len(given)])[: len(given)]
 
 
-torch.library.register_fake(_OP, _fake)
+register_fake(_OP, _fake)
 torch.library.register_autograd(_OP, _backward, setup_context=_save)
 torch.library.register_autocast(_OP, "cpu", torch.float32)

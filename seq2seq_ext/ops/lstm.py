@@ -6,7 +6,7 @@ from torch import Tensor
 from seq2seq_ext import reference
 from seq2seq_ext.ops.autograd import needs_grad
 from seq2seq_ext.ops.backend import reference_active
-from seq2seq_ext.ops.recurrent import LayerOp, Weights
+from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
 
 LayerOp("lstm", reference.lstm, gates=4, saved=5, states=2, projects=True).register()
 
@@ -56,9 +56,10 @@ def lstm(
     """
     if reference_active():
         return reference.lstm(input, h_0, c_0, weights, lengths=lengths, has_biases=has_biases)
+    weights = tensor_list("lstm", "weights", weights)
     save = needs_grad(input, h_0, c_0, *weights)
     output, h_n, c_n, _ = torch.ops.seq2seq_ext.lstm(
-        input, lengths, h_0, c_0, list(weights), has_biases, packed, save
+        input, lengths, h_0, c_0, weights, has_biases, packed, save
     )
     return output, h_n, c_n
 
@@ -79,5 +80,7 @@ def lstm_pack(
     Returns:
         An opaque tensor ``[D, ...]`` of that dtype.
     """
-    packed: Tensor = torch.ops.seq2seq_ext.lstm_pack(list(weights), has_biases, dtype)
+    packed: Tensor = torch.ops.seq2seq_ext.lstm_pack(
+        tensor_list("lstm_pack", "weights", weights), has_biases, dtype
+    )
     return packed

@@ -8,8 +8,18 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.ops import autograd
+from seq2seq_ext.ops.tracing import register_fake
 
 Weights = Sequence[Tensor]
+
+
+def tensor_list(op: str, name: str, tensors: Any) -> list[Tensor]:
+    """Any iterable as ops take it."""
+    try:
+        return list(tensors)
+    except TypeError:
+        got = type(tensors).__name__
+        raise TypeError(f"{op}: {name}: expected a sequence of tensors, got {got}") from None
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,9 @@ class LayerOp:
 
     def register(self) -> None:
         op, backward = f"seq2seq_ext::{self.name}", f"seq2seq_ext::{self.name}_backward"
-        torch.library.register_fake(op, self._fake)
-        torch.library.register_fake(backward, self._fake_backward)
-        torch.library.register_fake(f"{op}_pack", self._fake_pack)
+        register_fake(op, self._fake)
+        register_fake(backward, self._fake_backward)
+        register_fake(f"{op}_pack", self._fake_pack)
         torch.library.register_autograd(op, self._backward, setup_context=self._save)
         torch.library.register_autograd(
             backward, self._double_backward, setup_context=self._save_double

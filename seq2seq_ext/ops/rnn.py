@@ -6,7 +6,7 @@ from torch import Tensor
 from seq2seq_ext import reference
 from seq2seq_ext.ops.autograd import needs_grad
 from seq2seq_ext.ops.backend import reference_active
-from seq2seq_ext.ops.recurrent import LayerOp, Weights
+from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
 
 LayerOp("rnn", reference.rnn, gates=1, saved=1, extras=("nonlinearity",)).register()
 
@@ -61,9 +61,10 @@ def rnn(
             lengths=lengths,
             has_biases=has_biases,
         )
+    weights = tensor_list("rnn", "weights", weights)
     save = needs_grad(input, h_0, *weights)
     output, h_n, _ = torch.ops.seq2seq_ext.rnn(
-        input, lengths, h_0, list(weights), has_biases, nonlinearity, packed, save
+        input, lengths, h_0, weights, has_biases, nonlinearity, packed, save
     )
     return output, h_n
 
@@ -72,5 +73,7 @@ def rnn_pack(
     weights: Weights, *, has_biases: bool = True, dtype: torch.dtype | None = None
 ) -> Tensor:
     """As :func:`seq2seq_ext.ops.lstm_pack`, for :func:`rnn`."""
-    packed: Tensor = torch.ops.seq2seq_ext.rnn_pack(list(weights), has_biases, dtype)
+    packed: Tensor = torch.ops.seq2seq_ext.rnn_pack(
+        tensor_list("rnn_pack", "weights", weights), has_biases, dtype
+    )
     return packed

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seq2seq_ext import reference
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.tracing import register_fake
 
 
 def _fake(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -28,7 +29,7 @@ def _backward(ctx: Any, *grads: Tensor) -> NoReturn:
 
 
 for _name, _rule in (("log_softmax_topk", _fake), ("linear_log_softmax_topk", _fake_linear)):
-    torch.library.register_fake(f"seq2seq_ext::{_name}", _rule)
+    register_fake(f"seq2seq_ext::{_name}", _rule)
     torch.library.register_autograd(f"seq2seq_ext::{_name}", _backward)
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(f"seq2seq_ext::{_name}", _device, torch.float32)

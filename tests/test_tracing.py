@@ -1,0 +1,76 @@
+"""What torch.compile's own compiler makes of the ops, and what the meta device does."""
+
+import pytest
+import torch
+from seq2seq_cases import data, make
+from torch import nn
+
+import seq2seq_ext
+from seq2seq_ext import ops
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.compiler.reset()
+
+
+def with_gradients(function, module, *inputs):
+    """Every output and every gradient of a call."""
+    module.zero_grad()
+    outputs = [t for t in torch.utils._pytree.tree_leaves(function(*inputs)) if t is not None]
+    sum(t.square().sum() for t in outputs).backward()
+    return [*outputs, *(p.grad.clone() for p in module.parameters() if p.grad is not None)]
+
+
+def assert_compiles(function, module, *inputs):
+    """Inductor, in one graph; our ops give the same bits, what it fuses nearly the same."""
+    expected = with_gradients(function, module, *inputs)
+    compiled = torch.compile(function, fullgraph=True)
+    for got, want in zip(with_gradients(compiled, module, *inputs), expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_lstm_compiles():
+    lstm = seq2seq_ext.LSTM(5, 6, num_layers=2, bidirectional=True)
+    lengths = torch.tensor([4, 0, 2])
+    assert_compiles(lambda x: lstm(torch.tanh(x), lengths=lengths), lstm, torch.randn(4, 3, 5))
+
+
+def test_attention_compiles():
+    attention = seq2seq_ext.AdditiveAttention(4, 6, 5)
+    inputs = torch.randn(3, 4), torch.randn(3, 7, 6), torch.tensor([7, 0, 3])
+    assert_compiles(attention, attention, *inputs)
+
+
+def test_a_step_of_the_model_compiles():
+    model = make(torch.float32)
+    src, src_lengths, tgt, _ = data(model)
+
+    def step(src, src_lengths, tokens):
+        memory = model.encode(src, src_lengths)
+        logits, state, weights = model.step(tokens, memory.state, memory)
+        return logits, state, weights
+
+    assert_compiles(step, model, src, src_lengths, tgt[:, 0])
+
+
+OPS = {
+    "lstm": lambda x, w: ops.lstm(x, w.new_zeros(1, 2, 4), w.new_zeros(1, 2, 4), lstm_weights(w)),
+    "linear": lambda x, w: ops.linear(x, w.new_zeros(4, 3)),
+    "dot_attention": lambda x, w: ops.dot_attention(x, x, w.new_zeros(x.shape)),
+}
+
+
+def lstm_weights(like):
+    return [p.detach().to(like.device) for p in nn.LSTM(3, 4).parameters()]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_devices_must_agree(op):
+    """The meta device's rules would make something up of two devices."""
+    x, on_meta = torch.randn(5, 2, 3), torch.empty(0, device="meta")
+    assert torch.utils._pytree.tree_leaves(OPS[op](x.to("meta"), on_meta))[0].is_meta
+    with pytest.raises(ValueError, match=rf"^{op}: \w+: expected on (cpu|meta) like \w+, got"):
+        OPS[op](x, on_meta)
+    with pytest.raises(ValueError, match=rf"^{op}: \w+: expected on (cpu|meta) like \w+, got"):
+        OPS[op](x.to("meta"), x)
