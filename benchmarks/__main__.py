@@ -7,7 +7,7 @@ from pathlib import Path
 
 import seq2seq_ext
 
-NAMES = ("lstm", "gru", "attention", "topk", "decoder", "training", "peers")
+NAMES = ("lstm", "gru", "attention", "topk", "beam_search", "decoder", "training", "peers")
 
 
 def main() -> None:

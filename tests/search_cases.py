@@ -27,6 +27,12 @@ MECHANISMS = {
     "carry_by_score": {"finished": "carry", "rank_by": "score", "length_penalty": "gnmt"},
     "eos_in_beam": {"eos_beyond_beam": False},
     "full_pool": {"full_pool": "first", "early_stopping": "first"},
+    "carry_no_eos": {
+        "finished": "carry",
+        "rank_by": "score",
+        "length_penalty": "power",
+        "count_eos": False,
+    },
     "force_eos": {"force_eos": True},
     "temperature": {"temperature": 1.7},
     "repetition": {"repetition_penalty": 1.4},

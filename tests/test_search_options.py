@@ -13,7 +13,7 @@ from search_cases import MECHANISMS
 from test_beam_search import assert_equal_results
 
 from seq2seq_ext import reference
-from seq2seq_ext.decoding import TokenTrie, beam_search, greedy_search, replace_unknown
+from seq2seq_ext.decoding import beam_search, greedy_search, replace_unknown
 
 INF = float("inf")
 VOCAB, SOURCE = 7, 5
@@ -105,86 +105,6 @@ def test_mixed_options_equal_the_reference_and_each_sentence_alone(options, seed
 
 def holds(tokens, phrase):
     return any(tuple(tokens[i : i + len(phrase)]) == phrase for i in range(len(tokens)))
-
-
-def coverage_of(model, sentence, tokens, options, source_length):
-    """Written once more, from the formula."""
-    if options.coverage_penalty == "none":
-        return 0.0
-    step, state = with_attention(model), model.state([sentence], 1)
-    mass = torch.zeros(SOURCE, dtype=torch.float64)
-    for fed in [BOS, *tokens[:-1]]:
-        _, state, weights = step(torch.tensor([fed]), state)
-        mass += weights[0].double()
-    return options.beta * mass[:source_length].clamp(1e-10, 1).log().sum().item()
-
-
-BRUTE = {
-    "none": {},
-    "power": {"length_penalty": "power", "alpha": 0.7},
-    "power_negative": {"length_penalty": "power", "alpha": -0.6},
-    "gnmt": {"length_penalty": "gnmt", "alpha": 1.2},
-    "average": {"length_penalty": "average"},
-    "reward": {"word_reward": 0.8},
-    "punished": {"word_reward": -0.8, "length_penalty": "gnmt"},
-    "reward_power": {"word_reward": 1.5, "length_penalty": "power", "alpha": 0.6},
-    "offset": {"length_penalty": "power", "length_offset": 2},
-    "offset_down": {"length_penalty": "power", "length_offset": -2},
-    "no_eos": {"length_penalty": "gnmt", "count_eos": False},
-    "coverage": {"coverage_penalty": "gnmt", "beta": 0.5, "length_penalty": "gnmt"},
-    "phrases": {"phrases": [(2, 1), (2,)], "length_penalty": "average"},
-    "trie": {"trie": TokenTrie([(1,), (1, 2), (2, 2, 1), (2, 1, 1)])},
-    "prefix": {"prefix": [2, 1]},
-    "min": {"min_length": 3, "length_penalty": "average"},
-}
-
-
-@pytest.mark.parametrize("penalty", BRUTE)
-def test_equals_brute_force(penalty):
-    """Nothing is pruned: the exact stop must not come before the n best are found."""
-    draw, limit = random.Random(penalty), 4
-    for _ in range(25):
-        model = PrefixModel(3, draw.randrange(1 << 30), spread=draw.choice([0.5, 2, 4]))
-        n_best = draw.randint(1, 4)
-        options = make_options(beam_size=40, n_best=n_best, max_length=limit, **BRUTE[penalty])
-        sentence, source = draw.randrange(99), 3
-        scored = []
-        for tokens in itertools.chain(
-            ((*p, EOS) for n in range(limit) for p in itertools.product([1, 2], repeat=n)),
-            itertools.product([1, 2], repeat=limit),
-        ):
-            words = tokens[:-1] if tokens[-1] == EOS else tokens
-            fits = len(tokens) >= options.min_length or tokens[-1] != EOS
-            fits &= words[: len(options.prefix)] == tuple(options.prefix)
-            fits &= options.trie is None or words in options.trie
-            fits &= all(holds(words, phrase) for phrase in options.phrases)
-            if not fits:
-                continue
-            total = model.log_prob(sentence, list(tokens))
-            counted = len(tokens) + options.length_offset
-            counted -= tokens[-1] == EOS and not options.count_eos
-            score = (total + options.word_reward * counted) / options.normaliser(counted)
-            score += coverage_of(model, sentence, list(tokens), options, source)
-            scored.append((-score, tokens))
-        scored.sort()
-        [found] = run(model, [options], [sentence], lengths=[source]).hypotheses
-        assert [tuple(h.tokens) for h in found] == [tokens for _, tokens in scored[:n_best]]
-        assert [h.score for h in found] == pytest.approx([-s for s, _ in scored[:n_best]])
-
-
-@pytest.mark.parametrize("penalty", BRUTE)
-def test_the_exact_stop_changes_nothing(penalty):
-    """At beams that prune: the same n best as a search that goes on to max_length."""
-    draw = random.Random(penalty)
-    for _ in range(15):
-        model = PrefixModel(VOCAB, draw.randrange(1 << 30), spread=3.0)
-        fields = {"beam_size": 4, "n_best": draw.randint(1, 4), "max_length": 9, **BRUTE[penalty]}
-        sentences = [draw.randrange(99) for _ in range(4)]
-        stops, goes_on = (
-            run(model, [make_options(early_stopping=rule, **fields)] * 4, sentences).hypotheses
-            for rule in ("exact", "none")
-        )
-        assert stops == goes_on
 
 
 def test_the_winner_is_monotone_in_patience():

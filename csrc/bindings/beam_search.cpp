@@ -146,11 +146,7 @@ class BoundBeamSearch {
             "BeamSearch.advance: expected a search that goes on, got one "
             "that is done");
       search_.advance(candidates, token, parent);
-      for (int64_t row = 0; row < search_.rows(); ++row) {
-        if (!search_.is_live(row)) continue;
-        smallest_chosen_ = std::min(smallest_chosen_, token[row]);
-        largest_chosen_ = std::max(largest_chosen_, token[row]);
-      }
+      if (may_have_rules_) remember_chosen(token);
     }
     return py::make_tuple(next_tokens, parents);
   }
@@ -218,6 +214,15 @@ class BoundBeamSearch {
  private:
   static Hypothesis missing() { return {{}, {}, {}, -kInfinity, -kInfinity, Reason::kEos}; }
 
+  // Of what came from outside: rules index logits by it.
+  void remember_chosen(const int64_t* tokens) {
+    for (int64_t row = 0; row < search_.rows(); ++row) {
+      if (!search_.is_live(row)) continue;
+      smallest_chosen_ = std::min(smallest_chosen_, tokens[row]);
+      largest_chosen_ = std::max(largest_chosen_, tokens[row]);
+    }
+  }
+
   void check_sentence(int64_t sentence) const {
     if (sentence < 0 || sentence >= search_.batch_size())
       throw py::value_error("BeamSearch: sentence: expected 0 to " +
@@ -281,6 +286,7 @@ class BoundBeamSearch {
 
   BeamSearch search_;
   std::mutex mutex_;
+  const bool may_have_rules_ = search_.may_have_rules();
   int64_t smallest_chosen_ = 0, largest_chosen_ = 0;
 };
 

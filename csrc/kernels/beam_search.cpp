@@ -77,6 +77,12 @@ bool BeamSearch::has_rules() const {
   return false;
 }
 
+bool BeamSearch::may_have_rules() const {
+  return std::any_of(sentences_.begin(), sentences_.end(), [](const Sentence& sentence) {
+    return rules_are_active(sentence.options, 0) || sentence.options.force_eos;
+  });
+}
+
 bool BeamSearch::needs_attention() const {
   return std::any_of(sentences_.begin(), sentences_.end(), [](const Sentence& sentence) {
     return sentence.options.coverage_penalty != CoveragePenalty::kNone;

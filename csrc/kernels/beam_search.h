@@ -85,6 +85,9 @@ class BeamSearch {
   bool has_rules() const;
   bool has_rules(int64_t row) const;
 
+  // Whether a row may have rules in any step.
+  bool may_have_rules() const;
+
   // Whether a sentence has a coverage penalty: then its rows' attention must be shown.
   bool needs_attention() const;
 

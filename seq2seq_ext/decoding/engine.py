@@ -53,6 +53,7 @@ class BeamSearch:
         self.options = options_of_sentences(where, batch_size, options)
         lengths = source_length_list(where, source_lengths, batch_size)
         self._engine = _C.BeamSearch(native_options(where, self.options, lengths))
+        self._largest_token = self._engine.largest_token
         self._hooks = [i for i, each in enumerate(self.options) if each.logits_hook is not None]
         self._watchers = [i for i, each in enumerate(self.options) if each.on_step is not None]
         self._normalized = [i for i, each in enumerate(self.options) if each.normalized]
@@ -81,7 +82,7 @@ class BeamSearch:
     @property
     def largest_token(self) -> int:
         """Of all that the options name: the vocabulary must reach beyond it."""
-        return self._engine.largest_token
+        return self._largest_token
 
     @property
     def live_rows(self) -> Tensor:
@@ -111,7 +112,8 @@ class BeamSearch:
         """
         where = "BeamSearch.advance"
         check_logits(where, logits, self.rows)
-        self.check_vocabulary(where, logits)
+        if logits.shape[1] <= self._largest_token:
+            self.check_vocabulary(where, logits)
         weights = None
         if self._needs_coverage:
             check_attention(where, attention, self.rows)
@@ -124,14 +126,15 @@ class BeamSearch:
         log_probs, indices, perturbed = self._candidates(logits)
         tokens, parents = self._engine.advance(log_probs, indices, perturbed, weights)
         self.steps += 1
-        for sentence in self._watchers:
-            self._show(sentence)
-        self._watchers = [i for i in self._watchers if not self._engine.is_done(i)]
+        if self._watchers:
+            for sentence in self._watchers:
+                self._show(sentence)
+            self._watchers = [i for i in self._watchers if not self._engine.is_done(i)]
         return torch.from_numpy(tokens).to(device), torch.from_numpy(parents).to(device)
 
     def check_vocabulary(self, where: str, logits: Tensor) -> None:
         """Every token that the options name is one of the ``[N, V]``."""
-        check_vocabulary(where, logits, self.options, self._engine.largest_token)
+        check_vocabulary(where, logits, self.options, self._largest_token)
 
     def stop(self, sentence: int) -> None:
         """Ends what is live in a sentence as it is."""

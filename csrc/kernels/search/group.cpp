@@ -36,7 +36,9 @@ void merge_lists(int64_t lists, const ItemAt& item_at, const Take& take) {
       return item.key != other.item.key ? item.key < other.item.key : list > other.list;
     }
   };
-  std::priority_queue<Head> heads;
+  std::vector<Head> room;
+  room.reserve(lists);
+  std::priority_queue<Head> heads({}, std::move(room));
   const auto push = [&](int64_t list, int64_t rank) {
     Item item;
     if (item_at(list, rank, &item)) heads.push({item, list, rank});
@@ -80,6 +82,7 @@ void Group::advance(const SearchOptions& options, const GroupRows& rows, std::ve
   if (options.coverage_penalty != CoveragePenalty::kNone) grow_coverage(&step);
   if (needs_ranking(step))
     for (size_t beam = 0; beam < live_.size(); ++beam) step.ranked.push_back(rank(step, beam));
+  step.survivors.reserve(beams_);
   take_all(&step);
   if (step.survivors.empty() && pool_.is_empty())
     for (const Live& dying : live_) end(options, dying, Reason::kDead);
@@ -87,8 +90,9 @@ void Group::advance(const SearchOptions& options, const GroupRows& rows, std::ve
   best_has_ended_ |= best_ends_;
   for (int64_t place = live_.size(); place < beams_; ++place) place_has_ended_[place] = true;
   if (options.finished == Finished::kShrink) slots_ -= step.ended;
-  for (size_t beam = 0; beam < live_.size(); ++beam)
-    if (!live_[beam].has_ended) used->push_back(tokens[beam]);
+  if (options.groups > 1)
+    for (size_t beam = 0; beam < live_.size(); ++beam)
+      if (!live_[beam].has_ended) used->push_back(tokens[beam]);
   if (is_settled(options)) {
     if (options.finished == Finished::kCarry)
       for (const Live& live : live_) end(options, live, Reason::kMaxLength);

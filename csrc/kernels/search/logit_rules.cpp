@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "../isa.h"
 #include "sampling.h"
@@ -142,15 +143,25 @@ class Row {
 
   void truncate() {
     if (options_.top_k > 0 && options_.top_k < vocab_) keep_best(options_.top_k);
-    if (options_.top_p >= 1) return;
-    std::vector<T> log_probs(vocab_);
+    if (options_.top_p < 1) keep_share(options_.top_p);
+  }
+
+  // The best first, from a heap: the few that make up a share are found without sorting all.
+  void keep_share(double wanted) {
+    const double lse = log_sum_exp_of(logits_, vocab_);
+    const auto is_worse = [&](int64_t a, int64_t b) {
+      return logits_[a] != logits_[b] ? logits_[a] < logits_[b] : a > b;
+    };
     std::vector<int64_t> tokens(vocab_);
-    Scan<T> scan(logits_, vocab_, vocab_);
-    scan.merge(scan.log_sum_exp(), vocab_, log_probs.data(), tokens.data());
-    double share = 0;
-    int64_t kept = 0;
-    while (kept < vocab_ && share < options_.top_p) share += std::exp(double{log_probs[kept++]});
-    for (; kept < vocab_; ++kept) logits_[tokens[kept]] = kBanned;
+    std::iota(tokens.begin(), tokens.end(), 0);
+    std::make_heap(tokens.begin(), tokens.end(), is_worse);
+    auto end = tokens.end();
+    for (double share = 0; end != tokens.begin() && share < wanted; --end) {
+      std::pop_heap(tokens.begin(), end, is_worse);
+      share += std::exp(log_prob(*(end - 1), lse));
+    }
+    std::sort(end, tokens.end());
+    keep_only({end, tokens.end()});
   }
 
   void keep_best(int64_t k) {
