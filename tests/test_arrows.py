@@ -24,6 +24,7 @@ SWITCHES_TO_REFERENCE = {"reference", "ops", "decoding", "models"}
 # The contract header of nouns that share one, and the kernel of an op that is one product.
 CONTRACT = {**dict.fromkeys(["lstm", "gru", "rnn"], "recurrent"), "linear": "gemm"}
 KERNEL = {"linear": "gemm"}
+OP = {kernel: op for op, kernel in KERNEL.items()}
 SOURCES = {".py", ".cpp", ".h", ".cu", ".cuh"}
 TEXTS = SOURCES | {".md", ".toml", ".txt", ".yml", ".yaml", ".cfg", ".sh", ""}
 
@@ -134,8 +135,9 @@ def test_cuda_twins_have_their_noun_s_stem() -> None:
     for file in (CSRC / "kernels" / "cuda").glob("*.cu"):
         assert file.with_suffix(".h").exists(), relative(file)
         assert (CSRC / "kernels" / f"{file.stem}.h").exists(), relative(file)
-        assert (CSRC / "ops" / "cuda" / f"{file.stem}.cpp").exists(), relative(file)
-        assert (ROOT / "tests" / f"test_cuda_{file.stem}.py").exists(), relative(file)
+        op = OP.get(file.stem, file.stem)
+        assert (CSRC / "ops" / "cuda" / f"{op}.cpp").exists(), relative(file)
+        assert (ROOT / "tests" / f"test_cuda_{op}.py").exists(), relative(file)
 
 
 def test_tests_mirror_the_modules() -> None:

@@ -1,6 +1,5 @@
 // One direction of one recurrent layer over a ragged batch: the contract that the
-// LSTM, GRU and RNN kernels share. Equations of each cell: cpu/lstm_cell.h,
-// cpu/gru_cell.h, cpu/rnn_cell.h.
+// LSTM, GRU and RNN kernels share. Equations of each cell: lstm_cell.h, gru_cell.h, rnn_cell.h.
 //
 // Dims: B rows, T steps, I input, H hidden, P output (H, or proj_size), G gates,
 // N = sum of lengths. The batch is visited longest row first. Step s touches the first

@@ -94,13 +94,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
 Tensor check_linear(const char* op, const Tensor& input, const Tensor& weight,
                     const std::optional<Tensor>& bias, const std::optional<Tensor>& given) {
   check_weight(op, weight);
-  check_like(op, "input", input, weight, "weight");
-  TORCH_CHECK_VALUE(input.dim() > 0 && input.size(-1) == weight.size(1), op,
-                    ": input: expected [..., ", weight.size(1), "], got shape ", input.sizes());
-  if (bias) {
-    check_like(op, "bias", *bias, weight, "weight");
-    check_shape(op, "bias", *bias, {weight.size(0)});
-  }
+  check_linear_input(op, input, weight, bias);
   if (!given) return linear_pack(weight, std::nullopt);
   check_packed(op, *given, input);
   check_shape(op, "packed", *given,

@@ -18,13 +18,13 @@ def linear(
     A row's bits are the same alone, in any batch and with any number of threads.
 
     Args:
-        input: ``[..., I]``, float32 or float64.
+        input: ``[..., I]``, float32 or float64; on CUDA bfloat16 and float16 too.
         weight: ``[O, I]``.
         bias: ``[O]``, or None.
         packed: what :func:`linear_pack` gave for ``weight``; saves packing in inference. If it
             is stored as bfloat16 or int8, so is what meets it: rows of ``input`` are rounded to
             the same type (int8: to integers of [-127, 127] times a scale of the row's own), and
-            no gradient may be wanted.
+            no gradient may be wanted. None on CUDA, where weights are read as they are.
 
     Returns:
         ``[..., O]``.
@@ -106,4 +106,5 @@ def _fake_pack(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
 register_fake("seq2seq_ext::linear", _fake)
 register_fake("seq2seq_ext::linear_pack", _fake_pack)
 torch.library.register_autograd("seq2seq_ext::linear", _backward, setup_context=_save)
-torch.library.register_autocast("seq2seq_ext::linear", "cpu", torch.float32)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("seq2seq_ext::linear", _device, torch.float32)

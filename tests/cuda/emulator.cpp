@@ -5,9 +5,11 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 namespace seq2seq_ext::cuda::emulator {
@@ -29,7 +31,7 @@ struct Meeting {
 // Two sets of values: a lane may bring its next one before all have read the last.
 struct WarpState {
   Meeting meeting;
-  char values[2][kWarp * kLargestValue];
+  alignas(64) char values[2][kWarp * kLargestValue];
 };
 
 struct BlockState {
@@ -39,12 +41,19 @@ struct BlockState {
   std::vector<unsigned char> shared;
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  int64_t bytes;
+};
+
 struct Fiber {
   ucontext_t start;
   jmp_buf where;
   bool started = false;
   int thread;
   BlockState* block;
+  std::deque<std::vector<Copy>> copies{1};  // by group; the last one is open
 };
 
 class Scheduler {
@@ -60,6 +69,7 @@ class Scheduler {
   }
 
   Fiber* now = nullptr;
+  bool misaligned = false;
   std::mt19937_64 random{0};
 
   void meet(Meeting& meeting) {
@@ -126,6 +136,8 @@ class Scheduler {
       resume(next);
       if (pauses_ > 20'000'000) throw std::runtime_error("emulator: a wait that never ends");
     }
+    if (std::exchange(misaligned, false))
+      throw std::runtime_error("emulator: a copy that is not aligned");
     if (finished_ != static_cast<int64_t>(fibers.size()))
       throw std::runtime_error("emulator: a barrier that not all threads reach");
     for (const auto& block : blocks)
@@ -177,6 +189,22 @@ int thread_index() { return Scheduler::instance().now->thread; }
 int64_t block_index() { return block().index; }
 void sync_block() { Scheduler::instance().meet(block().meeting); }
 void pause() { Scheduler::instance().pause(); }
+
+void copy_later(void* to, const void* from, int64_t bytes) {
+  const uintptr_t both = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
+  if (both % bytes) Scheduler::instance().misaligned = true;
+  Scheduler::instance().now->copies.back().push_back({to, from, bytes});
+}
+
+void commit_copies() { Scheduler::instance().now->copies.emplace_back(); }
+
+void wait_copies(int64_t pending) {
+  auto& groups = Scheduler::instance().now->copies;
+  while (static_cast<int64_t>(groups.size()) > pending + 1) {
+    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+    groups.pop_front();
+  }
+}
 
 const char* exchange(const void* value, int64_t bytes) {
   const int lane = thread_index() % kWarp;

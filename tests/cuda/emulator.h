@@ -21,6 +21,10 @@ int thread_index();
 int64_t block_index();
 void sync_block();
 void pause();
+// Copies that the running thread has asked for; they arrive when it waits for them.
+void copy_later(void* to, const void* from, int64_t bytes);
+void commit_copies();
+void wait_copies(int64_t pending);
 // Gives `bytes` of every lane of this warp, in order of lanes, once all of them have come.
 const char* exchange(const void* value, int64_t bytes);
 
@@ -60,6 +64,15 @@ template <typename T>
 T load_fresh(const T* from) {
   return *from;
 }
+template <typename T>
+void copy_async(Chunk<T>* shared, const Chunk<T>* from) {
+  emulator::copy_later(shared, from, sizeof(Chunk<T>));
+}
+using emulator::commit_copies;
+template <int kPending>
+void wait_copies() {
+  emulator::wait_copies(kPending);
+}
 inline void add_release(unsigned* counter) { ++*counter; }
 inline unsigned load_acquire(const unsigned* counter) { return *counter; }
 
@@ -93,6 +106,33 @@ inline Float16 to_float16(float x) {
   Float16 half;
   std::memcpy(&half.bits, &value, 2);
   return half;
+}
+
+// To tf32: 10 bits of mantissa, ties away from zero.
+inline float as_multiplied(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if (std::isfinite(x)) bits = (bits + 0x1000) & ~uint32_t{0x1fff};
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+inline float as_multiplied(Bfloat16 x) { return to_acc(x); }
+inline float as_multiplied(Float16 x) { return to_acc(x); }
+
+// Lane 4 g + q brings chunk q of rows g and g + 8 of A and of column g of B; it takes columns 2 q
+// and 2 q + 1 of these rows of C.
+template <typename T>
+void multiply_chunks(float (&c)[4], const Chunk<T>& a_low, const Chunk<T>& a_high,
+                     const Chunk<T>& b) {
+  const Chunk<T> own[3] = {a_low, a_high, b};
+  using Three = Chunk<T>[3];
+  const auto* all = reinterpret_cast<const Three*>(emulator::exchange(own, sizeof(own)));
+  const int lane = thread_index() % 32, g = lane / 4;
+  for (int i = 0; i < 4; ++i)
+    for (int q = 0; q < 4; ++q)
+      for (int k = 0; k < Chunk<T>::kSize; ++k)
+        c[i] += as_multiplied(all[g * 4 + q][i / 2].values[k]) *
+                as_multiplied(all[(lane % 4 * 2 + i % 2) * 4 + q][2].values[k]);
 }
 
 template <class Kernel>

@@ -1,9 +1,9 @@
 // What lies between the products of a decoder's step, a row at a time.
 #include "../attentional_decoder.h"
 
-#include "gru_cell.h"
-#include "lstm_cell.h"
-#include "rnn_cell.h"
+#include "../gru_cell.h"
+#include "../lstm_cell.h"
+#include "../rnn_cell.h"
 #include "tables.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {

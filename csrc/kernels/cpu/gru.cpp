@@ -1,4 +1,4 @@
-#include "gru_cell.h"
+#include "../gru_cell.h"
 #include "recurrent_backward.h"
 #include "tables.h"
 

@@ -1,4 +1,4 @@
-#include "lstm_cell.h"
+#include "../lstm_cell.h"
 #include "recurrent_backward.h"
 #include "tables.h"
 

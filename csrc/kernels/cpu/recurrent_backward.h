@@ -3,7 +3,7 @@
 // Ownership of units as in recurrent_layer.h; here too the team meets once a step.
 #pragma once
 
-#include "cell.h"
+#include "../cell.h"
 #include "recurrent_layer.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {

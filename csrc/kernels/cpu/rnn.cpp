@@ -1,5 +1,5 @@
+#include "../rnn_cell.h"
 #include "recurrent_backward.h"
-#include "rnn_cell.h"
 #include "tables.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#define SEQ2SEQ_EXT_CELL  // of ../cell.h
+
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif

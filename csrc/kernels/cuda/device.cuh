@@ -7,10 +7,11 @@
 // that holds its arguments; launch() runs it. Every primitive:
 //   thread_index, block_index     place in the block, in the grid
 //   sync_block, shuffle_xor       all threads of the block; all lanes of the warp
-//   load_fresh                    a value that another block may have written in this launch
+//   load_fresh                    what another block may have written in this launch
+//   copy_async, commit_copies, wait_copies   global to shared memory, behind the thread's back
 //   add_release, load_acquire, pause   what a barrier between blocks is made of
 //   exp, tanh, fused              of float and double
-//   multiply_tile                 tensor cores: C += A B on one warp's fragments
+//   multiply_chunks               tensor cores: C += A B of a warp, see fragments.cuh
 #pragma once
 
 #include "types.h"
@@ -55,7 +56,7 @@ __device__ A sigmoid(A x) {
   return 1 / (1 + exp(-x));
 }
 
-__device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+__host__ __device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 __host__ __device__ constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -26,6 +26,28 @@ __device__ inline double load_fresh(const double* from) { return __ldcg(from); }
 __device__ inline Bfloat16 load_fresh(const Bfloat16* from) { return {__ldcg(&from->bits)}; }
 __device__ inline Float16 load_fresh(const Float16* from) { return {__ldcg(&from->bits)}; }
 
+template <typename T>
+__device__ Chunk<T> load_fresh(const Chunk<T>* from) {
+  union {
+    uint4 bits;
+    Chunk<T> chunk;
+  } loaded{__ldcg(reinterpret_cast<const uint4*>(from))};
+  return loaded.chunk;
+}
+
+template <typename T>
+__device__ void copy_async(Chunk<T>* shared, const Chunk<T>* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+               "l"(from));
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
+// Until all of this thread's groups of copies but the last kPending have arrived.
+template <int kPending>
+__device__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
 __device__ inline void add_release(unsigned* counter) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
@@ -51,6 +73,60 @@ __device__ inline Bfloat16 to_bfloat16(float x) {
   uint16_t bits;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
   return {bits};
+}
+
+__device__ inline uint32_t tf32_bits(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits;
+}
+
+#define SEQ2SEQ_EXT_MMA(shape)                                                    \
+  asm volatile("mma.sync.aligned." shape                                          \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                   \
+               : "r"(low[0]), "r"(high[0]), "r"(low[1]), "r"(high[1]), "r"(b[0]), "r"(b[1]))
+template <typename T>
+struct Mma;
+template <>
+struct Mma<Bfloat16> {
+  __device__ static uint32_t operand(uint32_t pair) { return pair; }
+  __device__ static void run(float (&c)[4], const uint32_t* low, const uint32_t* high,
+                             const uint32_t* b) {
+    SEQ2SEQ_EXT_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
+  }
+};
+template <>
+struct Mma<Float16> {
+  __device__ static uint32_t operand(uint32_t pair) { return pair; }
+  __device__ static void run(float (&c)[4], const uint32_t* low, const uint32_t* high,
+                             const uint32_t* b) {
+    SEQ2SEQ_EXT_MMA("m16n8k16.row.col.f32.f16.f16.f32");
+  }
+};
+template <>
+struct Mma<float> {
+  __device__ static uint32_t operand(uint32_t bits) { return tf32_bits(__uint_as_float(bits)); }
+  __device__ static void run(float (&c)[4], const uint32_t* low, const uint32_t* high,
+                             const uint32_t* b) {
+    SEQ2SEQ_EXT_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
+  }
+};
+#undef SEQ2SEQ_EXT_MMA
+
+// Two instructions: each takes two registers of every chunk.
+template <typename T>
+__device__ void multiply_chunks(float (&c)[4], const Chunk<T>& a_low, const Chunk<T>& a_high,
+                                const Chunk<T>& b_chunk) {
+  uint32_t low[4], high[4], b[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    low[i] = Mma<T>::operand(a_low.words[i]);
+    high[i] = Mma<T>::operand(a_high.words[i]);
+    b[i] = Mma<T>::operand(b_chunk.words[i]);
+  }
+  Mma<T>::run(c, low, high, b);
+  Mma<T>::run(c, low + 2, high + 2, b + 2);
 }
 
 inline void check(cudaError_t error) {

@@ -29,6 +29,16 @@ struct Accumulator<double> {
 template <typename T>
 using Acc = typename Accumulator<T>::type;
 
+// 16 neighbouring bytes: what a thread moves at once.
+template <typename T>
+struct alignas(16) Chunk {
+  static constexpr int kSize = 16 / sizeof(T);
+  union {
+    uint32_t words[4];
+    T values[kSize];
+  };
+};
+
 // Rows of contiguous features, for each sentence of a batch.
 template <typename T>
 struct BatchRows {

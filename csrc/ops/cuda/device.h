@@ -2,6 +2,7 @@
 // CUDA is behind csrc/kernels/cuda.
 #pragma once
 
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/DeviceGuard.h>
 
@@ -38,6 +39,9 @@ auto with_type(at::ScalarType type, const Body& body) {
 inline at::ScalarType accumulator(at::ScalarType type) {
   return type == at::kDouble ? at::kDouble : at::kFloat;
 }
+
+// Whether float32 may be rounded to TF32: torch.backends.cuda.matmul.allow_tf32.
+inline bool allows_tf32() { return at::globalContext().allowTF32CuBLAS(); }
 
 // Null for an undefined tensor.
 template <typename T>

@@ -10,10 +10,11 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 struct LstmCell {
   static constexpr int kGates = 4, kSaved = 5;
   static constexpr bool kHasCell = true, kReadsState = false, kSplit = false;
-  static constexpr bool gate_is_split(int) { return false; }
+  SEQ2SEQ_EXT_CELL static constexpr bool gate_is_split(int) { return false; }
 
   template <typename T>
-  static Vec<T> forward(const Vec<T>* x, const Vec<T>* h, Vec<T>, Vec<T>& c, Vec<T>* saved) {
+  SEQ2SEQ_EXT_CELL static Vec<T> forward(const Vec<T>* x, const Vec<T>* h, Vec<T>, Vec<T>& c,
+                                         Vec<T>* saved) {
     const Vec<T> i = sigmoid(x[0] + h[0]);
     const Vec<T> f = sigmoid(x[1] + h[1]);
     const Vec<T> g = tanh(x[2] + h[2]);
@@ -24,7 +25,7 @@ struct LstmCell {
   }
 
   template <typename T>
-  static void backward(CellGradient<LstmCell, T>& d) {
+  SEQ2SEQ_EXT_CELL static void backward(CellGradient<LstmCell, T>& d) {
     const Vec<T> i = d.saved[0], f = d.saved[1], g = d.saved[2], o = d.saved[3];
     const Vec<T> tanh_c = tanh(d.saved[4]);
     const Vec<T> grad_c = d.grad_c + d.grad_h * o * (T(1) - tanh_c * tanh_c);

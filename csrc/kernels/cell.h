@@ -1,7 +1,13 @@
-// What a cell's equations see: vectors of neighbouring units of one row.
+// What a cell's equations see: some units of one row. The same equations serve every device; it
+// gives them, in the namespace SEQ2SEQ_EXT_ISA, Vec<T> (neighbouring units; one on a GPU),
+// broadcast, sigmoid and tanh, and marks its functions with SEQ2SEQ_EXT_CELL.
 #pragma once
 
-#include "simd.h"
+#ifdef SEQ2SEQ_EXT_VECTOR_BYTES
+#include "cpu/simd.h"
+#else
+#include "cuda/unit.cuh"
+#endif
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 

@@ -9,10 +9,11 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 struct GruCell {
   static constexpr int kGates = 3, kSaved = 4;
   static constexpr bool kHasCell = false, kReadsState = true, kSplit = true;
-  static constexpr bool gate_is_split(int gate) { return gate == 2; }
+  SEQ2SEQ_EXT_CELL static constexpr bool gate_is_split(int gate) { return gate == 2; }
 
   template <typename T>
-  static Vec<T> forward(const Vec<T>* x, const Vec<T>* h, Vec<T> h_prev, Vec<T>&, Vec<T>* saved) {
+  SEQ2SEQ_EXT_CELL static Vec<T> forward(const Vec<T>* x, const Vec<T>* h, Vec<T> h_prev, Vec<T>&,
+                                         Vec<T>* saved) {
     const Vec<T> r = sigmoid(x[0] + h[0]);
     const Vec<T> z = sigmoid(x[1] + h[1]);
     const Vec<T> n = tanh(x[2] + r * h[2]);
@@ -21,7 +22,7 @@ struct GruCell {
   }
 
   template <typename T>
-  static void backward(CellGradient<GruCell, T>& d) {
+  SEQ2SEQ_EXT_CELL static void backward(CellGradient<GruCell, T>& d) {
     const Vec<T> r = d.saved[0], z = d.saved[1], n = d.saved[2], h_n = d.saved[3];
     const Vec<T> grad_n = d.grad_h * (T(1) - z) * (T(1) - n * n);
     d.grad_x[0] = grad_n * h_n * r * (T(1) - r);
