@@ -85,7 +85,7 @@ Gradients backward(const Arguments& in, const Tensor& weights, const Tensor& gra
                            data<T>(g.query), data<T>(g.keys), data<Acc<T>>(v), data<T>(g.memory)},
                           current_stream(in.query));
   });
-  if (batch.is_additive()) g.v = v.sum({0, 1}).to(type);
+  if (batch.is_additive()) g.v = v.sum(at::IntArrayRef{0, 1}).to(type);
   return g;
 }
 
