@@ -163,7 +163,10 @@ class LargestTensor(TorchDispatchMode):
 def test_memory_stays_far_below_every_pair() -> None:
     b, t, s, a, m = 4, 32, 32, 64, 8
     tensors = [x.requires_grad_() for x in make(b, t, s, a, m)]
-    with torch.profiler.profile(profile_memory=True) as profile, LargestTensor() as largest:
+    with (
+        torch.profiler.profile(profile_memory=True, acc_events=True) as profile,
+        LargestTensor() as largest,
+    ):
         context, weights = call(ops, "additive", tensors)
         (context.sum() + weights.square().sum()).backward()
     # 4 bytes a float; allocations inside the op are the profiler's to see.

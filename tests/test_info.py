@@ -54,11 +54,11 @@ def test_a_wrong_isa_fails_the_import(isa: str) -> None:
 
 
 def test_another_torch_fails_the_import() -> None:
-    done = run_python("import torch; torch.__version__ = '2.11.1'; import seq2seq_ext")
+    done = run_python("import torch; torch.__version__ = '2.10.1'; import seq2seq_ext")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     built_for = torch.ops.seq2seq_ext.built_for_torch()
-    assert f"built for torch {built_for}, but torch 2.11.1 is installed" in last
+    assert f"built for torch {built_for}, but torch 2.10.1 is installed" in last
 
 
 def test_set_isa_names_a_wrong_value() -> None:

@@ -79,7 +79,7 @@ class LayerOp:
         shapes += [(directions, *w.shape) for w in weights[:2]]
         shapes += [(directions if has_biases else 0, gate_rows)] * self.biases
         if self.projects:
-            projected = self._per_direction(weights, has_biases) % 2 == 1
+            projected = self._per_direction(weights, has_biases) % 2
             shapes.append((directions * projected, states[0].size(2), gate_rows // self.gates))
         return tuple(input.new_empty(shape) for shape in shapes)
 
