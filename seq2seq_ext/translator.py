@@ -102,6 +102,8 @@ def load_model(folder: str | os.PathLike[str]) -> TextModel:
         ValueError: a file that is broken or doesn't fit; the message names it.
         FileNotFoundError: no such folder, or a file missing.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"load_model: folder: expected a path, got {folder!r}")
     folder = Path(folder)
     config = _read_config(folder / _CONFIG)
     try:
@@ -186,6 +188,8 @@ class Translator:
         if batch_size < 1:
             raise ValueError(f"Translator: batch_size: expected at least 1, got {batch_size}")
         check_dtype("Translator", dtype)
+        if not isinstance(parts, TextModel):
+            raise TypeError(f"Translator: parts: expected a TextModel, got {parts!r}")
         self.parts = parts
         self.batch_size = batch_size
         self.dtype = dtype

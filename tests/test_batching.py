@@ -146,7 +146,7 @@ def test_each_noise(noise: Noise, expected: list[int]) -> None:
 def test_noise_leaves_something() -> None:
     assert len(Noise(delete=1)([4, 5, 6], unk_id=1, key="")) == 1
     assert Noise(delete=1)([], unk_id=1, key="") == []
-    with pytest.raises(ValueError, match="Noise: swap: expected a probability"):
+    with pytest.raises(ValueError, match="Noise: swap: expected a number"):
         Noise(swap=1.5)
 
 

@@ -7,6 +7,8 @@ JoeyNMT 2.3; "carry" is the beam of beamgrad 2.3, AllenNLP and TensorFlow Addons
 from collections.abc import Iterable
 from typing import Any
 
+from seq2seq_ext.decoding.check import check_choice
+
 Fields = dict[str, Any]
 
 _EARLY_STOPPING = {True: "first", False: "heuristic", "never": "exact"}
@@ -110,8 +112,5 @@ _PRESETS = {
 
 def preset(system: str, given: Fields) -> Fields:
     """The fields of a system, with those given in their places."""
-    if system not in _PRESETS:
-        raise ValueError(
-            f"BeamSearchOptions.like: system: expected one of {tuple(_PRESETS)}, got {system!r}"
-        )
+    check_choice("BeamSearchOptions.like", "system", system, tuple(_PRESETS))
     return _PRESETS[system](given)

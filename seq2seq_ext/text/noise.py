@@ -4,13 +4,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
+from seq2seq_ext.decoding.check import check_number
+
 
 @dataclass(frozen=True)
 class Noise:
     """Probabilities, per source token, of each kind of damage.
 
     Raises:
-        ValueError: a probability outside 0..1.
+        ValueError, TypeError: a probability outside 0..1, or none.
 
     Example:
         >>> noise = Noise(swap=0.5, delete=0.1)
@@ -25,11 +27,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            probability = getattr(self, option.name)
-            if not 0.0 <= probability <= 1.0:
-                raise ValueError(
-                    f"Noise: {option.name}: expected a probability in 0..1, got {probability}"
-                )
+            check_number("Noise", option.name, getattr(self, option.name), 0.0, 1.0)
 
     def __bool__(self) -> bool:
         return any(getattr(self, option.name) > 0 for option in fields(self))

@@ -1,6 +1,7 @@
 """Tokens and their ids."""
 
 import json
+import operator
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -101,7 +102,11 @@ class Vocabulary:
         if isinstance(ids, str) or not isinstance(ids, Iterable):
             raise TypeError(f"Vocabulary.decode: ids: expected ints, got {ids!r}")
         tokens = []
-        for id_ in map(int, ids):
+        for each in ids:
+            try:
+                id_ = operator.index(each)
+            except TypeError:
+                raise TypeError(f"Vocabulary.decode: ids: expected ints, got {each!r}") from None
             if not 0 <= id_ < len(self):
                 raise ValueError(
                     f"Vocabulary.decode: ids: expected ids in [0, {len(self)}), got {id_}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from seq2seq_ext.decoding.check import MAX_INT, check_choice, check_int, check_number
 from seq2seq_ext.text.batching import BATCH_UNITS
 from seq2seq_ext.text.noise import Noise
 
@@ -10,6 +11,30 @@ SCHEDULES = ("cosine", "inverse_sqrt", "constant")
 
 # These only say how far a run goes and what it writes; a resumed run may change them.
 MAY_CHANGE_ON_RESUME = frozenset({"epochs", "steps", "minutes", "patience", "save_every"})
+
+_INTS = {
+    "epochs": 1,
+    "steps": 1,
+    "batch_size": 1,
+    "final_batch_size": 1,
+    "plateau_patience": 0,
+    "patience": 0,
+    "validate_every": 0,
+    "save_every": 1,
+    "seed": 0,
+}
+_LEAST, _MOST = 1e-12, 1e12  # of what must be above 0, and of what no run comes near
+_NUMBERS = {
+    "minutes": (_LEAST, _MOST),
+    "learning_rate": (_LEAST, _MOST),
+    "warmup": (0.0, 1.0),
+    "final_rate": (0.0, 1.0),
+    "plateau_factor": (_LEAST, _MOST),
+    "weight_decay": (0.0, _MOST),
+    "clip_norm": (_LEAST, _MOST),
+    "label_smoothing": (0.0, 1.0 - 1e-6),
+}
+_OPTIONAL = ("epochs", "steps", "minutes", "final_batch_size")
 
 
 def _option(default: Any, help: str, **metadata: Any) -> Any:
@@ -25,7 +50,7 @@ class TrainingOptions:
     depends on the machine's speed; the others are reproducible to the bit.
 
     Raises:
-        ValueError: a value out of range, named in the message.
+        ValueError, TypeError: a wrong value, named in the message.
 
     Example:
         >>> TrainingOptions(steps=100).learning_rate
@@ -56,26 +81,17 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.epochs is None and self.steps is None and self.minutes is None:
             object.__setattr__(self, "epochs", 20)
-        for name in ("batch_size", "save_every"):
-            self._expect(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("epochs", "steps", "minutes", "final_batch_size"):
-            value = getattr(self, name)
-            self._expect(name, value is None or value > 0, "more than 0")
-        for name in ("learning_rate", "clip_norm", "plateau_factor"):
-            self._expect(name, 0 < getattr(self, name) < float("inf"), "more than 0")
-        for name in ("plateau_patience", "patience", "validate_every", "seed", "weight_decay"):
-            self._expect(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("warmup", "final_rate"):
-            self._expect(name, 0 <= getattr(self, name) <= 1, "a share in 0..1")
-        self._expect("label_smoothing", 0 <= self.label_smoothing < 1, "a share in 0..1, below 1")
-        self._expect("schedule", self.schedule in SCHEDULES, f"one of {SCHEDULES}")
-        self._expect("batch_unit", self.batch_unit in BATCH_UNITS, f"one of {BATCH_UNITS}")
-
-    def _expect(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ValueError(
-                f"TrainingOptions: {name}: expected {expected}, got {getattr(self, name)!r}"
-            )
+        where = type(self).__name__
+        for name, low in _INTS.items():
+            if (value := getattr(self, name)) is not None or name not in _OPTIONAL:
+                check_int(where, name, value, low, 2**63 - 1 if name == "seed" else MAX_INT)
+        for name, (lowest, highest) in _NUMBERS.items():
+            if (number := getattr(self, name)) is not None or name not in _OPTIONAL:
+                check_number(where, name, number, lowest, highest)
+        check_choice(where, "schedule", self.schedule, SCHEDULES)
+        check_choice(where, "batch_unit", self.batch_unit, BATCH_UNITS)
+        if not isinstance(self.noise, Noise):
+            raise TypeError(f"{where}: noise: expected Noise, got {self.noise!r}")
 
     def fixed(self) -> dict[str, str]:
         """The options that a resumed run must repeat, as text."""
