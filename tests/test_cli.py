@@ -186,7 +186,7 @@ def _mistakes(model: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[s
         "empty file": ([*train, str(folder / "empty")], "empty: expected at least one line"),
         "columns": ([*train, str(folder / "bad.tsv")], "bad.tsv: line 2: expected 2"),
         "no number": ([*good, "--epochs", "many"], "--epochs"),
-        "negative": ([*good, "--steps", "-1"], "steps: expected more than 0"),
+        "negative": ([*good, "--steps", "-1"], "steps: expected an int from 1"),
         "dropout": ([*good, "--dropout", "2"], "dropout"),
         "noise": ([*good, "--noise-swap", "2"], "swap: expected a probability"),
         "cell": ([*good, "--cell", "tree"], "cell"),
