@@ -188,7 +188,7 @@ def _mistakes(model: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[s
         "no number": ([*good, "--epochs", "many"], "--epochs"),
         "negative": ([*good, "--steps", "-1"], "steps: expected an int from 1"),
         "dropout": ([*good, "--dropout", "2"], "dropout"),
-        "noise": ([*good, "--noise-swap", "2"], "swap: expected a probability"),
+        "noise": ([*good, "--noise-swap", "2"], "swap: expected a number from"),
         "cell": ([*good, "--cell", "tree"], "cell"),
         "units": ([*good, "--source-tokens", "bytes"], "--source-tokens"),
         "device": ([*good, "--device", "abacus"], "device"),
