@@ -1,7 +1,7 @@
 """Each preset against the system it is named after: as recorded, and live where it is installed.
 
 ``tests/compat`` holds a driver for each system, and what it found for random models, batches and
-options (``python -m compat.record`` made it; the files name the package's version).
+options (``compat/record.py`` made it; the files name the package's version).
 """
 
 import itertools

@@ -5,28 +5,23 @@ its decoder starts from the encoder's states as they are. Ours is wider, has one
 so attention and start are rewritten below after its own.
 """
 
-import sys
-from importlib.metadata import version
 from typing import Any
-from unittest.mock import MagicMock
 
+# Before onmt: it stands in for packages that onmt imports.
+from benchmarks.rivals.opennmt_search import VERSION, BeamSearch, make_search
+
+# isort: split
 import torch
+from onmt.decoders.decoder import InputFeedRNNDecoder, StdRNNDecoder
+from onmt.modules import Embeddings, GlobalAttention
+from onmt.utils.misc import sequence_mask
 from torch import Tensor, nn
 
 from benchmarks.rivals.eager import EagerSeq2Seq
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.models import Seq2Seq
 
-# Only its data transforms use these.
-for _name in ("spacy", "fasttext", "ahocorasick", "rapidfuzz", "pyonmttok"):
-    sys.modules.setdefault(_name, MagicMock())
-from onmt.decoders.decoder import InputFeedRNNDecoder, StdRNNDecoder  # noqa: E402
-from onmt.modules import Embeddings, GlobalAttention  # noqa: E402
-from onmt.translate import GNMTGlobalScorer  # noqa: E402
-from onmt.translate.beam_search import BeamSearch  # noqa: E402
-from onmt.utils.misc import sequence_mask  # noqa: E402
-
-NAME = f"OpenNMT-py {version('OpenNMT-py')}"
+NAME = f"OpenNMT-py {VERSION}"
 
 
 class _Attention(GlobalAttention):
@@ -119,24 +114,15 @@ class Decoder:
 
     def _search(self, batch: int) -> BeamSearch:
         options = self.options
-        return BeamSearch(
-            options.beam_size,
+        return make_search(
             batch,
-            pad=options.pad_id,
+            beam_size=options.beam_size,
             bos=options.bos_id,
+            pad=options.pad_id,
             eos=options.eos_id,
             unk=self.unk_id,
-            start=options.bos_id,
-            n_best=1,
-            global_scorer=GNMTGlobalScorer(1.0, 0.0, "none", "none"),
-            min_length=max(options.min_length - 1, 0),
             max_length=options.max_length,
-            return_attention=False,
-            block_ngram_repeat=0,
-            exclusion_tokens=set(),
-            stepwise_penalty=False,
-            ratio=0.0,
-            ban_unk_token=False,
+            min_length=max(options.min_length - 1, 0),
         )
 
 

@@ -1,49 +1,31 @@
 """OpenNMT-py's BeamSearch."""
 
-import sys
-from importlib.metadata import version
 from typing import Any
-from unittest.mock import MagicMock
 
 import torch
 from compat.model import BOS, EOS, PAD, UNK, RandomModel
 
-# Only its data transforms use these.
-for _name in ("spacy", "fasttext", "ahocorasick", "rapidfuzz", "pyonmttok"):
-    sys.modules.setdefault(_name, MagicMock())
-from onmt.translate import GNMTGlobalScorer  # noqa: E402
-from onmt.translate.beam_search import BeamSearch  # noqa: E402
+from benchmarks.rivals.opennmt_search import VERSION as VERSION
+from benchmarks.rivals.opennmt_search import make_search
 
-VERSION = version("OpenNMT-py")
-_PENALTIES = {"none": "none", "power": "avg", "gnmt": "wu"}
-_COVERAGE = {"none": "none", "gnmt": "wu", "summary": "summary"}
+_SCORES = ("length_penalty", "alpha", "coverage_penalty", "beta")
 
 
 def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) -> list:
     beams, batch = options["beam_size"], len(sentences)
-    search = BeamSearch(
-        beams,
+    search = make_search(
         batch,
-        pad=PAD,
+        beam_size=beams,
         bos=BOS,
+        pad=PAD,
         eos=EOS,
         unk=UNK,
-        start=BOS,
         n_best=options["n_best"],
-        global_scorer=GNMTGlobalScorer(
-            options["alpha"],
-            options.get("beta", 0.0),
-            _PENALTIES[options["length_penalty"]],
-            _COVERAGE[options.get("coverage_penalty", "none")],
-        ),
         min_length=max(options["min_length"] - 1, 0),
         max_length=options["max_length"],
-        return_attention=False,
         block_ngram_repeat=options.get("no_repeat_ngram_size", 0),
-        exclusion_tokens=set(),
         stepwise_penalty=options.get("coverage_stepwise", False),
-        ratio=0.0,
-        ban_unk_token=False,
+        **{name: options[name] for name in _SCORES if name in options},
     )
     lengths = torch.full((batch,), model.SOURCE)
     search.initialize(torch.zeros(batch, model.SOURCE, 1), lengths)

@@ -1,4 +1,4 @@
-"""Keeps what the installed packages find: ``cd tests; python -m compat.record [peers]``."""
+"""Keeps what packages find: ``PYTHONPATH=.. python -m compat.record [peers]`` in tests."""
 
 import sys
 
