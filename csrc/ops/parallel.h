@@ -82,18 +82,19 @@ void parallel_multiply(const GemmKernels<T>& kernels, Gemm<T> gemm, int64_t rows
   const ReadyRows<T> ready(kernels, gemm, rows);
   gemm.a = ready.data();
   const int64_t panels = (gemm.columns + kernels.panel_width - 1) / kernels.panel_width;
-  constexpr int64_t kRowBlock = 192;
-  const int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-  // A task is one panel over one block of rows; neighbours share the operand that is larger.
-  const bool share_rows = rows > gemm.columns;
-  const int64_t task_flops =
-      2 * gemm.depth * kernels.panel_width * (rows < kRowBlock ? rows : kRowBlock);
-  const int64_t grain = 1 + 1'000'000 / (task_flops + 1);
-  parallel(panels * row_blocks, grain, [&](int64_t task) {
-    const int64_t panel = share_rows ? task % panels : task / row_blocks;
-    const int64_t block = share_rows ? task / panels : task % row_blocks;
-    const int64_t last = (block + 1) * kRowBlock;
-    kernels.multiply(gemm, block * kRowBlock, last < rows ? last : rows, panel, panel + 1);
+  // Each thread takes a rectangle of the product, as few and as long as can be: what multiply
+  // does to rows of A before it reads them is paid once for all panels of its call.
+  constexpr int64_t kFewestRows = 192, kFewestFlops = 1'000'000;
+  const int64_t flops = 2 * gemm.depth * gemm.columns * rows;
+  const int64_t parts = std::min<int64_t>(max_threads(), 1 + flops / kFewestFlops);
+  int64_t row_parts = std::clamp<int64_t>(rows / kFewestRows, 1, parts);
+  while (parts % row_parts) --row_parts;
+  const int panel_parts = static_cast<int>(parts / row_parts);
+  parallel(parts, 1, [&](int64_t part) {
+    const Share r =
+        share_of(rows, static_cast<int>(part / panel_parts), static_cast<int>(row_parts));
+    const Share p = share_of(panels, static_cast<int>(part % panel_parts), panel_parts);
+    kernels.multiply(gemm, r.begin, r.end, p.begin, p.end);
   });
 }
 

@@ -23,14 +23,13 @@ constexpr int64_t panel_count(int64_t columns) {
 template <class W>
 struct Tile {
   using T = typename W::T;
-  const typename W::Row* const* a;   // [rows] -> [steps]
+  const typename W::Row* const* a;   // [rows] -> [steps]; if !kEncodes, a[0] -> a strip
   const typename W::Stored* panels;  // first panel
   int64_t steps;                     // groups of depths
   int64_t panel_stride;              // bytes from one panel to the next
   T* c;                              // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
-  bool accumulate;                 // the finished sum is added to c
-  int64_t a_stride = W::kRowStep;  // from one step to the next
+  bool accumulate;  // the finished sum is added to c
 };
 
 template <int kRows, int kPanels, class W>
@@ -47,10 +46,10 @@ inline void multiply_tile(const Tile<W>& t) {
     }
   const typename W::Row* a[kRows];
 #pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m) a[m] = t.a[m];
-  constexpr int kStep = kWidth * W::kGroup;
+  for (int m = 0; m < kRows; ++m) a[m] = W::kEncodes ? t.a[m] : t.a[0] + m;
+  constexpr int kStep = kWidth * W::kGroup, kRowStep = W::kEncodes ? W::kRowStep : kRows;
   const typename W::Stored* b = t.panels;
-  for (int64_t k = 0; k < t.steps * t.a_stride; k += t.a_stride, b += kStep) {
+  for (int64_t k = 0; k < t.steps * kRowStep; k += kRowStep, b += kStep) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       const typename W::Stored* row = behind<typename W::Stored>(b, p * t.panel_stride);
@@ -127,6 +126,40 @@ __attribute__((noinline)) void multiply_tiles(const Tile<W>& t, int64_t rows, in
 inline int64_t tile_height(int64_t rows_left) {
   const int64_t tiles = (rows_left + kTileRows - 1) / kTileRows;
   return (rows_left + tiles - 1) / tiles;
+}
+
+// One row of a strip.
+template <typename T>
+inline void interleave(const T* row, int64_t stride, int64_t depth, int64_t height, T* strip) {
+  for (int64_t k = 0; k < depth; ++k) strip[k * height] = row[k * stride];
+}
+
+// Rows of A become what tiles read. Encoded rows lie row_bytes apart. Rows that are not encoded
+// are copied, tile by tile, to strips [depth][rows of the tile]: as they are, they would often
+// lie a power of two apart, so that L1 could not hold a line of each, and take a pointer each.
+//
+// at(row) -> T [depth], elements stride apart. prepared: rows * row_bytes(depth) bytes.
+template <class W, class At>
+inline void prepare_rows(const At& at, int64_t stride, int64_t rows, int64_t depth,
+                         void* prepared) {
+  using T = typename W::T;
+  const int64_t bytes = row_bytes<W>(depth);
+  for (int64_t row = 0, height; row < rows; row += height) {
+    height = tile_height(rows - row);
+    for (int64_t m = 0; m < height; ++m)
+      if constexpr (W::kEncodes)
+        encode_row<W>(at(row + m), stride, depth, behind<char>(prepared, (row + m) * bytes));
+      else
+        interleave(at(row + m), stride, depth, height, behind<T>(prepared, row * bytes) + m);
+  }
+}
+
+// A tile's rows among the prepared.
+template <class W>
+inline void find_rows(const void* prepared, int64_t row, int64_t height, int64_t depth,
+                      const typename W::Row** a) {
+  for (int64_t m = 0; m < (W::kEncodes ? height : 1); ++m)
+    a[m] = behind<typename W::Row>(prepared, (row + m) * row_bytes<W>(depth) + W::kRowHead);
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

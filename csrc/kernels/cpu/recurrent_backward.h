@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../cell.h"
+#include "gemm_blocks.h"
 #include "recurrent_layer.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
@@ -65,26 +66,35 @@ class BackwardPass {
     }
   }
 
-  void gate_gradients(int64_t s) const {
-    T tile[kTileRows * kWidth];
-    const T* a[kTileRows];
-    const int64_t active = a_.ragged.active[s], offset = a_.ragged.offsets[s];
-    const int64_t depth = a_.sizes.output;
-    for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block)
-      for (int64_t b = 0, height; b < active; b += height) {
-        height = tile_height(active - b);
-        if (a_.sizes.projected) {
-          for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_projected + (offset + b + m) * depth;
-          multiply_tiles<FullWeights<T>>(
-              {a, behind<T>(a_.packed, at_.weight_hr) + block * kWidth * depth, depth, 0, tile,
-               kWidth, false},
-              height, 1);
-        }
-        for (int64_t m = 0; m < height; ++m) unit_gradients(s, b + m, block, tile + m * kWidth);
-      }
+  // c(b) (+)= a(b) B, for the rows of a step and this thread's panels.
+  template <class A, class C>
+  void multiply_rows(int64_t s, const Gemm<T>& product, const Slice<T>& slice, const A& a,
+                     const C& c) const {
+    const void* from[kBlockRows];
+    T* to[kBlockRows];
+    Gemm<T> g = product;
+    g.a = from, g.c = to;
+    for (int64_t b = 0, active = a_.ragged.active[s]; b < active; b += kBlockRows) {
+      const int64_t rows = smaller(kBlockRows, active - b);
+      for (int64_t m = 0; m < rows; ++m) from[m] = a(b + m), to[m] = c(b + m);
+      multiply<FullWeights<T>>(g, 0, rows, slice.begin, slice.end);
+    }
   }
 
-  void unit_gradients(int64_t s, int64_t b, int64_t block, const T* grad_state) const {
+  void gate_gradients(int64_t s) const {
+    const int64_t active = a_.ragged.active[s], offset = a_.ragged.offsets[s];
+    const int64_t hidden = a_.sizes.hidden, size = a_.sizes.output;
+    if (a_.sizes.projected)  // of o * tanh(c), where its value comes to lie
+      multiply_rows(
+          s,
+          {size, hidden, nullptr, behind<char>(a_.packed, at_.weight_hr), nullptr, nullptr, false},
+          hidden_slice_, [&](int64_t b) { return a_.grad_projected + (offset + b) * size; },
+          [&](int64_t b) { return a_.projected + (offset + b) * hidden; });
+    for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block)
+      for (int64_t b = 0; b < active; ++b) unit_gradients(s, b, block);
+  }
+
+  void unit_gradients(int64_t s, int64_t b, int64_t block) const {
     const int64_t hidden = a_.sizes.hidden, row = a_.ragged.rows[b];
     const int64_t packed_row = a_.ragged.offsets[s] + b;
     const T* saved = saved_row(s, b);
@@ -94,7 +104,7 @@ class BackwardPass {
       CellGradient<Cell, T> g{};
       for (int k = 0; k < Cell::kSaved; ++k) g.saved[k] = load_n(saved + k * hidden + unit, n);
       if (a_.sizes.projected)
-        g.grad_h = load(grad_state + lane);
+        g.grad_h = load_n(a_.projected + packed_row * hidden + unit, n);
       else
         g.grad_h =
             load_n(a_.grad_h + row * hidden + unit, n) + load_n(grad_output_row(s, b) + unit, n);
@@ -117,29 +127,14 @@ class BackwardPass {
 
   // grad_h (+)= grad_gates_h W_hh, for this thread's part of P.
   void state_gradients(int64_t s) const {
-    T tile[kTileRows * kWidth];
-    const T* a[kTileRows];
-    const int64_t active = a_.ragged.active[s], offset = a_.ragged.offsets[s];
     const int64_t depth = Cell::kGates * a_.sizes.hidden, size = a_.sizes.output;
-    for (int64_t block = output_slice_.begin; block < output_slice_.end; ++block) {
-      const int64_t n0 = block * kWidth;
-      for (int64_t b = 0, height; b < active; b += height) {
-        height = tile_height(active - b);
-        for (int64_t m = 0; m < height; ++m) a[m] = a_.grad_gates_h + (offset + b + m) * depth;
-        multiply_tiles<FullWeights<T>>(
-            {a, behind<T>(a_.packed, at_.weight_hh) + n0 * depth, depth, 0, tile, kWidth, false},
-            height, 1);
-        for (int64_t m = 0; m < height; ++m) {
-          T* to = a_.grad_h + a_.ragged.rows[b + m] * size;
-          for (int64_t unit = n0, lane = 0; lane < kWidth && unit < size;
-               unit += kLanes, lane += kLanes) {
-            Vec<T> sum = load(tile + m * kWidth + lane);
-            if (Cell::kReadsState) sum += load_n(to + unit, size - unit);
-            store_n(to + unit, sum, size - unit);
-          }
-        }
-      }
-    }
+    const int64_t offset = a_.ragged.offsets[s];
+    multiply_rows(
+        s,
+        {depth, size, nullptr, behind<char>(a_.packed, at_.weight_hh), nullptr, nullptr,
+         Cell::kReadsState},
+        output_slice_, [&](int64_t b) { return a_.grad_gates_h + (offset + b) * depth; },
+        [&](int64_t b) { return a_.grad_h + a_.ragged.rows[b] * size; });
   }
 
   const RecurrentBackward<T>& a_;

@@ -37,8 +37,8 @@ struct Slice {
   }
 };
 
-// Each thread: projected inputs of a chunk, one tile, and encoded rows where the weights want
-// them; the team: unprojected states. Bytes.
+// Each thread: projected inputs of a chunk, one tile, and the rows that products read; the team:
+// unprojected states. Bytes.
 template <class Cell, class W>
 struct ForwardWorkspace {
   using T = typename W::T;
@@ -51,8 +51,8 @@ struct ForwardWorkspace {
     chunk_stride = blocks * Cell::kGates * kPanelWidth<T>;
     tile = lines(chunk_rows * chunk_stride * sizeof(T));
     inputs = tile + lines(kTileRows * Cell::kGates * kPanelWidth<T> * sizeof(T));
-    states = inputs + W::kEncodes * chunk_rows * row_bytes<W>(s.input);
-    per_thread = states + W::kEncodes * batch * row_bytes<W>(state);
+    states = inputs + lines(chunk_rows * row_bytes<W>(s.input));
+    per_thread = states + lines(batch * row_bytes<W>(state));
     unprojected = per_thread * team_size;
     size = unprojected + s.projected * lines(batch * s.hidden * sizeof(T));
   }
@@ -124,17 +124,6 @@ class ForwardPass {
     return chunk_ + row * space_.chunk_stride;
   }
 
-  // A row as the weights want it: where it is, or encoded as number i of `encoded`.
-  static const Row* ready(const T* row, int64_t depth, int64_t i, const char* encoded) {
-    if constexpr (W::kEncodes)
-      return behind<Row>(encoded, i * row_bytes<W>(depth) + W::kRowHead);
-    else
-      return row;
-  }
-  static void encode(const T* row, int64_t depth, int64_t i, char* encoded) {
-    encode_row<W>(row, 1, depth, encoded + i * row_bytes<W>(depth));
-  }
-
   void copy_columns(T* to, const T* from, int64_t row_size, const Slice<T>& slice) const {
     for (int64_t b = 0; b < a_.ragged.batch; ++b)
       copy(to + b * row_size + slice.first_unit(), from + b * row_size + slice.first_unit(),
@@ -153,22 +142,21 @@ class ForwardPass {
     const RaggedBatch& r = a_.ragged;
     const int64_t rows = r.offsets[s1] - r.offsets[s0], depth = a_.sizes.input;
     const int64_t bytes = panel_bytes<W>(depth);
-    if (W::kEncodes)
-      for (int64_t s = s0, i = 0; s < s1; ++s)
-        for (int64_t b = 0; b < r.active[s]; ++b, ++i) encode(input_row(s, b), depth, i, inputs_);
+    int64_t s = s0, b = 0;
+    const auto next_input = [&](int64_t) {
+      if (b == r.active[s]) ++s, b = 0;
+      return input_row(s, b++);
+    };
+    prepare_rows<W>(next_input, 1, rows, depth, inputs_);
     const Row* a[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
       const auto* panels = panel(at_.weight_ih, block * Cell::kGates, bytes);
       const T* bias = behind<T>(a_.packed, at_.bias_x) + block * kBlock;
       T* c = chunk_ + (block - hidden_slice_.begin) * kBlock;
-      int64_t s = s0, b = 0;
       for (int64_t row = 0, height; row < rows; row += height) {
         height = tile_height(rows - row);
-        for (int64_t m = 0; m < height; ++m, ++b) {
-          if (b == r.active[s]) ++s, b = 0;
-          a[m] = ready(input_row(s, b), depth, row + m, inputs_);
-          copy(c + m * space_.chunk_stride, bias, kBlock);
-        }
+        find_rows<W>(inputs_, row, height, depth, a);
+        for (int64_t m = 0; m < height; ++m) copy(c + m * space_.chunk_stride, bias, kBlock);
         multiply_tiles<W>({a, panels, groups<W>(depth), bytes, c, space_.chunk_stride, true},
                           height, Cell::kGates);
         c += height * space_.chunk_stride;
@@ -179,15 +167,13 @@ class ForwardPass {
   void step(int64_t s) const {
     const int64_t active = a_.ragged.active[s], depth = a_.sizes.output;
     const int64_t bytes = panel_bytes<W>(depth);
-    if (W::kEncodes)
-      for (int64_t b = 0; b < active; ++b) encode(previous_state(s, b), depth, b, states_);
+    prepare_rows<W>([&](int64_t b) { return previous_state(s, b); }, 1, active, depth, states_);
     const Row* h[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
       const auto* panels = panel(at_.weight_hh, block * Cell::kGates, bytes);
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
-        for (int64_t m = 0; m < height; ++m)
-          h[m] = ready(previous_state(s, b + m), depth, b + m, states_);
+        find_rows<W>(states_, b, height, depth, h);
         multiply_tiles<W>({h, panels, groups<W>(depth), bytes, tile_, kBlock, false}, height,
                           Cell::kGates);
         for (int64_t m = 0; m < height; ++m) finish_units(s, b + m, block, tile_ + m * kBlock);
@@ -228,16 +214,14 @@ class ForwardPass {
     const int64_t active = a_.ragged.active[s], depth = a_.sizes.hidden;
     const int64_t bytes = panel_bytes<W>(depth);
     const auto unprojected = [&](int64_t b) { return unprojected_ + a_.ragged.rows[b] * depth; };
-    if (W::kEncodes)
-      for (int64_t b = 0; b < active; ++b) encode(unprojected(b), depth, b, states_);
+    prepare_rows<W>(unprojected, 1, active, depth, states_);
     const Row* a[kTileRows];
     for (int64_t block = output_slice_.begin; block < output_slice_.end; ++block) {
       const int64_t n0 = block * kWidth, n = a_.sizes.output - n0;
       const auto* panels = panel(at_.weight_hr, block, bytes);
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
-        for (int64_t m = 0; m < height; ++m)
-          a[m] = ready(unprojected(b + m), depth, b + m, states_);
+        find_rows<W>(states_, b, height, depth, a);
         multiply_tiles<W>({a, panels, groups<W>(depth), bytes, tile_, kWidth, false}, height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = output_row(s, b + m) + n0;

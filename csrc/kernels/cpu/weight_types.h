@@ -64,7 +64,8 @@ constexpr int64_t groups(int64_t depth) {
   return (depth + W::kGroup - 1) / W::kGroup;
 }
 
-// Bytes of one panel, and of one encoded row in whole cache lines.
+// Bytes of one panel, and of one row: an odd number of cache lines if encoded, so that L1 holds
+// lines of many rows at once.
 template <class W>
 constexpr int64_t panel_bytes(int64_t depth) {
   return W::kPanelHead +
@@ -73,7 +74,8 @@ constexpr int64_t panel_bytes(int64_t depth) {
 
 template <class W>
 constexpr int64_t row_bytes(int64_t depth) {
-  return lines(W::kRowHead + groups<W>(depth) * W::kRowStep * sizeof(typename W::Row));
+  const int64_t bytes = W::kRowHead + groups<W>(depth) * W::kRowStep * sizeof(typename W::Row);
+  return W::kEncodes ? lines(bytes) | 64 : bytes;
 }
 
 // What lies `bytes` behind the begin of something.

@@ -1,0 +1,88 @@
+// The plain GEMM over the micro-kernel: in which order tiles are computed, and how a long sum is
+// cut.
+#pragma once
+
+#include "../gemm.h"
+#include "../team.h"
+#include "gemm_tile.h"
+
+namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
+
+// A sum of floats is cut into passes of one chain of multiply-adds each: rounding errors grow
+// with the pass and the number of passes, not with the depth (a weight gradient's is T*B), and a
+// panel's part stays in L1 while a block of rows goes by. Encoded rows are one chain: their
+// rounding is far behind the encoding's.
+template <class W>
+constexpr int64_t kPass = W::kEncodes ? int64_t{1} << 40 : 1024 / sizeof(typename W::T);
+
+// Rows that a panel's part is read for at a time.
+constexpr int64_t kBlockRows = 8 * kTileRows;
+
+// Writes a finished tile to C, on top of what C holds or of the bias.
+template <typename T>
+void finish_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
+                 bool from_c, const T* tile) {
+  constexpr int kLanes = Simd<T>::kLanes;
+  for (int64_t m = 0; m < height; ++m)
+    for (int64_t j = 0; j < width; j += kLanes) {
+      T* c = g.c[row + m] + n0 + j;
+      Vec<T> sum = load(tile + m * kPanelWidth<T> + j);
+      if (from_c)
+        sum += load_n(c, width - j);
+      else if (g.bias)
+        sum += load_n(g.bias + n0 + j, width - j);
+      store_n(c, sum, width - j);
+    }
+}
+
+// What a call keeps on its stack.
+template <class W>
+struct Scratch {
+  using T = typename W::T;
+  alignas(64) T strips[W::kEncodes ? 1 : kBlockRows * kPass<W>];
+  T tile[kTileRows * kPanelWidth<T>];
+  const typename W::Row* a[kTileRows];
+};
+
+// Rows [begin, end) at a tile's height, one pass, one panel.
+template <class W>
+void multiply_panel(const Gemm<typename W::T>& g, const Share& rows, int64_t k0, int64_t p,
+                    Scratch<W>& scratch) {
+  using T = typename W::T;
+  constexpr int kWidth = kPanelWidth<T>;
+  const int64_t n0 = p * kWidth, width = smaller(kWidth, g.columns - n0);
+  const int64_t depth = smaller(kPass<W>, g.depth - k0);
+  const auto* panel =
+      behind<typename W::Stored>(g.panels, p * panel_bytes<W>(g.depth) + W::kPanelHead);
+  for (int64_t row = rows.begin, height; row < rows.end; row += height) {
+    height = tile_height(rows.end - row);
+    if constexpr (W::kEncodes)
+      for (int64_t m = 0; m < height; ++m)
+        scratch.a[m] = behind<typename W::Row>(g.a[row + m], W::kRowHead);
+    else
+      find_rows<W>(scratch.strips, row - rows.begin, height, depth, scratch.a);
+    multiply_tiles<W>(
+        {scratch.a, panel + k0 * kWidth, groups<W>(depth), 0, scratch.tile, kWidth, false}, height,
+        1);
+    finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
+  }
+}
+
+// GemmKernels::multiply.
+template <class W>
+void multiply(const Gemm<typename W::T>& g, int64_t row_begin, int64_t row_end, int64_t panel_begin,
+              int64_t panel_end) {
+  using T = typename W::T;
+  Scratch<W> scratch;
+  for (int64_t row = row_begin; row < row_end; row += kBlockRows)
+    for (int64_t k0 = 0; k0 == 0 || k0 < g.depth; k0 += kPass<W>) {
+      const Share rows{row, smaller(row + kBlockRows, row_end)};
+      if constexpr (!W::kEncodes)
+        prepare_rows<W>(
+            [&](int64_t i) { return static_cast<const T*>(g.a[row + i]) + k0 * g.a_stride; },
+            g.a_stride, rows.end - rows.begin, smaller(kPass<W>, g.depth - k0), scratch.strips);
+      for (int64_t p = panel_begin; p < panel_end; ++p) multiply_panel(g, rows, k0, p, scratch);
+    }
+}
+
+}  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA
