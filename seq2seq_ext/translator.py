@@ -17,7 +17,7 @@ from seq2seq_ext.decoding.native import Options, options_of_sentences
 from seq2seq_ext.decoding.result import Lexicon
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.models import GenerationResult, Seq2Seq, Seq2SeqConfig
-from seq2seq_ext.models.native_decoder import check_dtype
+from seq2seq_ext.ops.weight_types import check_weight_type
 from seq2seq_ext.text import Tokenization, Vocabulary
 from seq2seq_ext.text.batching import pad
 from seq2seq_ext.text.vocabulary import UNK_ID
@@ -187,7 +187,7 @@ class Translator:
             raise TypeError(f"Translator: batch_size: expected an int, got {batch_size!r}")
         if batch_size < 1:
             raise ValueError(f"Translator: batch_size: expected at least 1, got {batch_size}")
-        check_dtype("Translator", dtype)
+        check_weight_type("Translator", dtype)
         if not isinstance(parts, TextModel):
             raise TypeError(f"Translator: parts: expected a TextModel, got {parts!r}")
         self.parts = parts

@@ -2,6 +2,10 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <string>
 
 #include "kernels/isa.h"
 #include "packed.h"
@@ -23,19 +27,29 @@ void set_active_isa(const std::string& name) {
   TORCH_CHECK_VALUE(error.empty(), error);
 }
 
-// A hash of a few elements of each tensor, spread evenly. Tells of dense writes that leave
-// autograd's version counter alone, such as those through .data, in about a microsecond.
-int64_t fingerprint(at::TensorList tensors) {
+// A number that changes with the ISA, and with the address, the version or the contents of a
+// weight; none where a write to one could go unseen. Of the contents a few elements, spread evenly,
+// tell of dense writes that leave autograd's version counter alone, such as those through .data.
+std::optional<int64_t> weights_state(at::TensorList weights) {
   constexpr int64_t kSamples = 16;
-  uint64_t hash = 14695981039346656037u;
-  for (const at::Tensor& t : tensors) {
-    TORCH_CHECK_VALUE(t.device().is_cpu() && t.is_contiguous(),
-                      "fingerprint: tensors: expected contiguous CPU tensors");
+  constexpr uint64_t kPrime = 1099511628211u;
+  uint64_t hash = 14695981039346656037u ^ static_cast<uint64_t>(std::hash<std::string>()(isa()));
+  const auto add = [&](uint64_t value) {
+    hash = (hash ^ value) * kPrime;
+    hash ^= hash >> 29;
+  };
+  for (const at::Tensor& t : weights) {
+    if (!t.device().is_cpu() || !t.is_contiguous() || t.is_inference()) return std::nullopt;
     const int64_t size = t.itemsize(), count = t.numel();
     const auto* bytes = static_cast<const uint8_t*>(t.const_data_ptr());
+    add(reinterpret_cast<uintptr_t>(bytes));
+    add(reinterpret_cast<uintptr_t>(t.unsafeGetTensorImpl()));
+    add(t._version());
     for (int64_t i = 0; i < std::min(count, kSamples); ++i) {
       const int64_t at = count <= kSamples ? i : (count - 1) * i / (kSamples - 1);
-      for (int64_t b = 0; b < size; ++b) hash = (hash ^ bytes[at * size + b]) * 1099511628211u;
+      uint64_t value = 0;
+      std::memcpy(&value, bytes + at * size, std::min<int64_t>(size, sizeof(value)));
+      add(value);
     }
   }
   return static_cast<int64_t>(hash);
@@ -65,7 +79,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("set_isa(str name) -> ()", &set_active_isa);
   m.def("isa_load_error() -> str", &load_error);
   m.def("max_threads() -> int", [] { return static_cast<int64_t>(max_threads()); });
-  m.def("fingerprint(Tensor[] tensors) -> int", &fingerprint);
+  m.def("weights_state(Tensor[] weights) -> int?", &weights_state);
   m.def("built_for_torch() -> str", &built_for_torch);
   m.def("built_for_cuda() -> str", &built_for_cuda);
 

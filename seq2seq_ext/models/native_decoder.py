@@ -18,8 +18,7 @@ from seq2seq_ext.models.decoder import Memory, State
 from seq2seq_ext.models.generation import GenerationResult, generate, search_step
 from seq2seq_ext.models.native_encoder import NativeEncoder
 from seq2seq_ext.models.recurrent import pack_layer
-
-WEIGHT_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+from seq2seq_ext.ops.weight_types import WEIGHT_TYPES, check_weight_type
 
 
 class Decoder:
@@ -54,7 +53,7 @@ class Decoder:
         where = "Decoder"
         if not isinstance(getattr(model, "decoder", None), DecoderModule):
             raise TypeError(f"{where}: model: expected a Seq2Seq, got {type(model).__name__}")
-        check_dtype(where, dtype)
+        check_weight_type(where, dtype)
         check_on_cpu(where, model)
         self.dtype = dtype
         self.config = model.config
@@ -188,13 +187,6 @@ def _source_arrays(memory: Memory) -> dict[str, Any]:
         "keys": None if memory.projected is None else memory.projected.detach().numpy(),
         "lengths": memory.lengths.numpy(),
     }
-
-
-def check_dtype(where: str, dtype: object) -> None:
-    if not isinstance(dtype, str):
-        raise TypeError(f"{where}: dtype: expected a str, got {type(dtype).__name__}")
-    if dtype not in WEIGHT_TYPES:
-        raise ValueError(f"{where}: dtype: expected one of {sorted(WEIGHT_TYPES)}, got {dtype!r}")
 
 
 def check_on_cpu(where: str, model: torch.nn.Module) -> None:

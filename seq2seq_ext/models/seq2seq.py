@@ -12,9 +12,9 @@ from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder as NativeDecoder
-from seq2seq_ext.models.native_decoder import check_dtype
 from seq2seq_ext.nn.packed_cache import PackedCache
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.weight_types import check_weight_type
 
 
 class Seq2Seq(torch.nn.Module):
@@ -216,10 +216,10 @@ class Seq2Seq(torch.nn.Module):
         Raises:
             ValueError, TypeError: another dtype, or a model that is not float32 on the CPU.
         """
-        check_dtype("Seq2Seq.native_decoder", dtype)
+        check_weight_type("Seq2Seq.native_decoder", dtype)
         caches = self.__dict__.setdefault("_native_decoders", {})
         cache = caches.setdefault(dtype, PackedCache())
-        made = cache.get(0, list(self.parameters()), lambda _: NativeDecoder(self, dtype))
+        made = cache.get(list(self.parameters()), dtype, lambda: NativeDecoder(self, dtype))
         return made or NativeDecoder(self, dtype)
 
     def _decodes_natively(self) -> bool:

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from seq2seq_ext.nn.gru import GRU, GRUCell
 from seq2seq_ext.nn.lstm import LSTM, LSTMCell
 from seq2seq_ext.nn.rnn import RNN, RNNCell
+from seq2seq_ext.ops.weight_types import check_weight_type
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {
     nn.LSTM: LSTM,
@@ -34,15 +35,21 @@ class AccelerateReport:
         return "\n".join(lines) or "no recurrent module found"
 
 
-def accelerate(module: nn.Module) -> AccelerateReport:
+def accelerate(module: nn.Module, dtype: str | None = None) -> AccelerateReport:
     """Makes every nn.LSTM, GRU, RNN and their cells in ``module`` run on this package's ops.
 
     In place: each stays the same object with the same Parameters, hooks and mode; only its
     class changes. So optimizers, references held elsewhere and ``module`` itself, if it is
     one of them, all go on working. A second call changes nothing.
 
+    Args:
+        module: any model.
+        dtype: how all of them, those that were ours before too, store their weights where no
+            gradient is wanted: ``"float32"``, ``"bfloat16"`` or ``"int8"``. Sums and states stay
+            float32, and so does training. None leaves each as it is.
+
     Raises:
-        TypeError: ``module`` is no nn.Module.
+        TypeError, ValueError: ``module`` is no nn.Module, or another ``dtype``.
 
     Example:
         >>> import torch, seq2seq_ext
@@ -56,16 +63,23 @@ def accelerate(module: nn.Module) -> AccelerateReport:
         raise TypeError(
             f"accelerate: module: expected a torch.nn.Module, got {type(module).__name__}"
         )
+    if dtype is not None:
+        check_weight_type("accelerate", dtype)
     report = AccelerateReport()
     for name, candidate in module.named_modules():
         if not _is_recurrent(candidate):
             continue
-        why = _why_left(candidate)
+        why = _why_left(candidate, dtype)
         if why:
             report.left[name] = why
         else:
             candidate.__class__ = _OURS[type(candidate)]
             report.swapped.append(name)
+        if dtype is not None and type(candidate) in _OURS.values():
+            if dtype == "float32" or next(candidate.parameters()).dtype == torch.float32:
+                candidate.inference_dtype = dtype
+            else:
+                report.left[name] += f"; its weights can't be stored as {dtype}"
     return report
 
 
@@ -77,7 +91,7 @@ def _is_recurrent(module: nn.Module) -> bool:
     )
 
 
-def _why_left(module: nn.Module) -> str | None:
+def _why_left(module: nn.Module, dtype: str | None) -> str | None:
     """Why a recurrent module must stay as it is; None if it can be swapped."""
     kind = type(module)
     if kind in _OURS.values():
@@ -98,6 +112,8 @@ def _why_left(module: nn.Module) -> str | None:
     for parameter in parameters:
         if parameter.dtype not in (torch.float32, torch.float64):
             return f"its weights are {parameter.dtype}; expected float32 or float64"
+        if dtype not in (None, "float32") and parameter.dtype != torch.float32:
+            return f"its weights are {parameter.dtype}; expected float32 to store them as {dtype}"
         if parameter.device.type != "cpu":
             return f"its weights are on {parameter.device}; expected on cpu"
     return None

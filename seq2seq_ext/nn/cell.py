@@ -7,11 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq_ext.nn import check
+from seq2seq_ext.nn.inference_dtype import InferenceDtype
 from seq2seq_ext.nn.packed_cache import packed_weights
 
 
 class SizedCell(nn.RNNCellBase):
-    """A cell of torch.nn whose constructor names a wrong size."""
+    """A cell of torch.nn whose constructor names a wrong size.
+
+    Attributes:
+        inference_dtype: as a layer's (:class:`seq2seq_ext.nn.recurrent.RecurrentLayer`).
+    """
+
+    inference_dtype = InferenceDtype()
 
     def __init__(self, input_size: int, hidden_size: int, *args: Any, **kwargs: Any) -> None:
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
@@ -61,10 +68,10 @@ def run_cell(
     if cell.bias:
         weights += [cell.bias_ih, cell.bias_hh]
 
-    def pack_weights(weights: Sequence[Tensor]) -> Tensor:
-        return pack(weights, has_biases=bool(cell.bias))
+    def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype | None) -> Tensor:
+        return pack(weights, has_biases=bool(cell.bias), dtype=dtype)
 
-    packed = packed_weights(cell, 0, (rows, *old), weights, pack_weights)
+    (packed,) = packed_weights(cell, (rows, *old), [weights], pack_weights)
     keywords: dict[str, Any] = {"has_biases": bool(cell.bias), "packed": packed}
     _, *new = layer(rows.unsqueeze(0), *(s.unsqueeze(0) for s in old), weights, **keywords)
     return tuple(s[0] if batched else s[0, 0] for s in new)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -55,8 +56,8 @@ class GRU(RecurrentLayer):
             input, states[0], weights, lengths=lengths, has_biases=self.bias, packed=packed
         )
 
-    def _pack(self, weights: Sequence[Tensor]) -> Tensor:
-        return ops.gru_pack(weights, has_biases=self.bias)
+    def _pack(self, weights: Sequence[Tensor], dtype: torch.dtype | None) -> Tensor:
+        return ops.gru_pack(weights, has_biases=self.bias, dtype=dtype)
 
 
 class GRUCell(SizedCell, nn.GRUCell):

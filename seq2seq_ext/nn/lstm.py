@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -71,8 +72,8 @@ class LSTM(RecurrentLayer):
             input, h_0, c_0, weights, lengths=lengths, has_biases=self.bias, packed=packed
         )
 
-    def _pack(self, weights: Sequence[Tensor]) -> Tensor:
-        return ops.lstm_pack(weights, has_biases=self.bias)
+    def _pack(self, weights: Sequence[Tensor], dtype: torch.dtype | None) -> Tensor:
+        return ops.lstm_pack(weights, has_biases=self.bias, dtype=dtype)
 
 
 class LSTMCell(SizedCell, nn.LSTMCell):

@@ -9,18 +9,22 @@ from torch import Tensor, nn
 
 from seq2seq_ext.ops.autograd import needs_grad
 from seq2seq_ext.ops.backend import reference_active
+from seq2seq_ext.ops.weight_types import WEIGHT_TYPES
+
+# A layer's weights, how to store them (None: as they are) -> the packed ones.
+Pack = Callable[[Sequence[Tensor], torch.dtype | None], Tensor]
 
 
 @dataclass(frozen=True)
 class _Entry:
     key: tuple[Any, ...]
-    # Kept alive so that neither an id nor an address in the key can be given out again.
+    # Kept alive so that no address in the key can be given out again.
     owners: tuple[Any, ...]
-    packed: Any
+    value: Any
 
 
 class PackedCache:
-    """One packed tensor a layer, made anew when a weight was replaced, moved or written to.
+    """What was made of some weights, made anew when one was replaced, moved or written to.
 
     Lives on its module as a plain attribute, made at first use; a copy or a pickle of it is
     empty. Autograd's version counter tells of every write except those through ``.data``; of
@@ -29,60 +33,61 @@ class PackedCache:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[int, _Entry] = {}
+        self._entry: _Entry | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedCache, ()
 
-    def get(
-        self, layer: int, weights: Sequence[Tensor], pack: Callable[[Sequence[Tensor]], Any]
-    ) -> Any:
-        """``pack(weights)``, from the last call if it still holds; None if it can't be known."""
-        key = _key(weights)
-        if key is None:
+    def get(self, weights: Sequence[Tensor], kind: Any, make: Callable[[], Any]) -> Any:
+        """``make()``, or what it gave last if the weights and ``kind`` are still the same.
+
+        None where nothing would tell of a write to a weight.
+        """
+        try:
+            state = torch.ops.seq2seq_ext.weights_state(weights)
+        except RuntimeError:  # a traced tensor has no data
             return None
-        entry = self._entries.get(layer)
+        if state is None:
+            return None
+        key, entry = (state, kind), self._entry
         if entry is None or entry.key != key:
-            owners = (*weights, *(w.untyped_storage() for w in weights))
-            entry = self._entries[layer] = _Entry(key, owners, pack(weights))
-        return entry.packed
+            storages = tuple(w.untyped_storage() for w in weights)
+            # Another process may write to shared memory, and no counter here would move.
+            if any(s.is_shared() for s in storages):
+                return None
+            entry = self._entry = _Entry(key, (*weights, *storages), make())
+        return entry.value
 
 
 def packed_weights(
-    module: nn.Module,
-    layer: int,
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    pack: Callable[[Sequence[Tensor]], Tensor],
-) -> Tensor | None:
-    """What to hand to a layer op as ``packed``: None where gradients are wanted, or where
-    nothing would tell of a write to a weight.
+    module: nn.Module, inputs: Sequence[Tensor], layers: Sequence[Sequence[Tensor]], pack: Pack
+) -> Sequence[Tensor | None]:
+    """What to hand to each layer's op as ``packed``; None lets the op pack the weights as they are.
+
+    They are stored as ``module.inference_dtype`` says, except where gradients are wanted.
     """
-    if (
-        torch.compiler.is_compiling()
-        or reference_active()
-        or needs_grad(*inputs, *weights)
-        or weights[0].dtype not in (torch.float32, torch.float64)
-    ):
-        return None
-    cache = module.__dict__.setdefault("_packed_cache", PackedCache())
-    packed: Tensor | None = cache.get(layer, weights, pack)
-    return packed
+    weights = [w for layer in layers for w in layer]
+    plain: list[Tensor | None] = [None] * len(layers)
+    own = weights[0].dtype
+    if reference_active() or own not in (torch.float32, torch.float64):
+        return plain
+    if needs_grad(*inputs, *weights):
+        return plain
+    stored = WEIGHT_TYPES[module.inference_dtype]  # type: ignore[index]
+    dtype = None if stored == torch.float32 else stored
+
+    def make() -> list[Tensor]:
+        return [pack(layer, dtype) for layer in layers]
+
+    if not torch.compiler.is_compiling():
+        cache = module.__dict__.get("_packed_cache")
+        if cache is None:
+            cache = module.__dict__["_packed_cache"] = PackedCache()
+        packed: list[Tensor] | None = cache.get(weights, dtype, make)
+        if packed is not None:
+            return packed
+    return make() if dtype else plain
 
 
 def forget_packed_weights(module: nn.Module) -> None:
     module.__dict__.pop("_packed_cache", None)
-
-
-def _key(weights: Sequence[Tensor]) -> tuple[Any, ...] | None:
-    try:
-        parts = [(id(w), w.data_ptr(), w._version) for w in weights]
-        # Another process may write to shared memory, and no counter here would move.
-        if any(w.untyped_storage().is_shared() for w in weights):
-            return None
-        if not all(w.is_contiguous() for w in weights):
-            return None
-        ops = torch.ops.seq2seq_ext
-        return ops.isa(), ops.fingerprint(list(weights)), *parts
-    except RuntimeError:  # an inference tensor counts no versions; a traced one has no data
-        return None

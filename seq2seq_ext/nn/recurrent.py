@@ -14,6 +14,7 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seq2seq_ext.nn import check
+from seq2seq_ext.nn.inference_dtype import InferenceDtype
 from seq2seq_ext.nn.packed_cache import forget_packed_weights, packed_weights
 
 States = tuple[Tensor, ...]
@@ -24,7 +25,13 @@ class RecurrentLayer(nn.RNNBase):
 
     Parameters, their names, initialisation, state_dict and repr are RNNBase's. Not a subclass
     of nn.LSTM and its kin: torch.compile refuses these with a graph break.
+
+    Attributes:
+        inference_dtype: how the weights of a float32 layer are stored where no gradient is wanted:
+            ``"float32"``, ``"bfloat16"`` or ``"int8"``, as in :class:`seq2seq_ext.Decoder`.
     """
+
+    inference_dtype = InferenceDtype()
 
     def __init__(
         self,
@@ -77,8 +84,8 @@ class RecurrentLayer(nn.RNNBase):
         """One layer's op: output, then the final states."""
 
     @abstractmethod
-    def _pack(self, weights: Sequence[Tensor]) -> Tensor:
-        """One layer's weights as its kernel reads them."""
+    def _pack(self, weights: Sequence[Tensor], dtype: torch.dtype | None) -> Tensor:
+        """One layer's weights as its kernel reads them, stored as ``dtype``."""
 
     def flatten_parameters(self) -> None:
         """Forgets the packed weights that inference keeps; they are packed anew when needed.
@@ -157,19 +164,25 @@ class RecurrentLayer(nn.RNNBase):
             hx = tuple(input.new_zeros(shape) for shape in self._state_shapes(batch))
         else:
             self._check_states(hx, batch, input)
+        weights = self._weights_by_layer(directions)
+        packed = packed_weights(self, (input, *hx), weights, self._pack)
         finals = []
         for layer in range(self.num_layers):
-            part = slice(layer * directions, (layer + 1) * directions)
-            states = [s[part] for s in hx]
-            weights = [getattr(self, name) for names in self._all_weights[part] for name in names]
-            packed = packed_weights(self, layer, (input, *states), weights, self._pack)
-            input, *final = self._layer(input, states, weights, lengths, packed)
+            states = [s[layer * directions : (layer + 1) * directions] for s in hx]
+            input, *final = self._layer(input, states, weights[layer], lengths, packed[layer])
             finals.append(final)
             if self.dropout and self.training and layer + 1 < self.num_layers:
                 input = dropout(input, self.dropout)
         if self.num_layers == 1:
             return input, tuple(finals[0])
         return input, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+
+    def _weights_by_layer(self, directions: int) -> list[list[Tensor]]:
+        by_direction = self.all_weights
+        return [
+            [w for direction in by_direction[i : i + directions] for w in direction]
+            for i in range(0, len(by_direction), directions)
+        ]
 
     @property
     def _name(self) -> str:

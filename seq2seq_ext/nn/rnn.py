@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -73,8 +74,8 @@ class RNN(RecurrentLayer):
             packed=packed,
         )
 
-    def _pack(self, weights: Sequence[Tensor]) -> Tensor:
-        return ops.rnn_pack(weights, has_biases=self.bias)
+    def _pack(self, weights: Sequence[Tensor], dtype: torch.dtype | None) -> Tensor:
+        return ops.rnn_pack(weights, has_biases=self.bias, dtype=dtype)
 
 
 class RNNCell(SizedCell, nn.RNNCell):
