@@ -14,10 +14,14 @@ struct Sizes : RecurrentSizes {
   int64_t steps, batch, directions, gates;
 };
 
+// How an op refuses types that its device has no kernels for.
+using CheckType = void (*)(const char* op, const char* name, const at::Tensor&);
+
 // The flat list of weights, by direction.
 class Weights {
  public:
-  Weights(const char* op, at::TensorList weights, bool has_biases, int64_t gates, bool can_project)
+  Weights(const char* op, at::TensorList weights, bool has_biases, int64_t gates, bool can_project,
+          CheckType check_type = check_floating)
       : gates_(gates), has_biases_(has_biases) {
     const int64_t count = weights.size(), plain = has_biases ? 4 : 2;
     projected_ = count == plain + 1 || count == 2 * (plain + 1);
@@ -28,7 +32,7 @@ class Weights {
                       can_project ? " (or one more, weight_hr)" : "",
                       " tensors for each of 1 or 2 directions, got ", count);
     for (const at::Tensor& w : weights) {
-      check_floating(op, "weights", w);
+      check_type(op, "weights", w);
       check_like(op, "weights", w, weights[0], "weights[0]");
       tensors_.push_back(w.contiguous());
     }
@@ -46,7 +50,7 @@ class Weights {
   template <typename T>
   RecurrentWeights<T> direction(int64_t d) const {
     const auto at = [&](int64_t i) {
-      return tensors_[d * per_direction_ + i].template const_data_ptr<T>();
+      return static_cast<const T*>(tensors_[d * per_direction_ + i].const_data_ptr());
     };
     return {at(0), at(1), has_biases_ ? at(2) : nullptr, has_biases_ ? at(3) : nullptr,
             projected_ ? at(per_direction_ - 1) : nullptr};
@@ -118,8 +122,15 @@ class Ragged {
   std::vector<int64_t> rows_, lengths_, active_, offsets_;
 };
 
-inline Sizes check_inputs(const LayerInputs& in, const Weights& weights, int64_t gates) {
-  check_floating(in.op, "input", in.input);
+inline CellKind rnn_cell_kind(const char* op, c10::string_view nonlinearity) {
+  TORCH_CHECK_VALUE(nonlinearity == "tanh" || nonlinearity == "relu", op,
+                    ": nonlinearity: expected 'tanh' or 'relu', got '", nonlinearity, "'");
+  return nonlinearity == "tanh" ? CellKind::kRnnTanh : CellKind::kRnnRelu;
+}
+
+inline Sizes check_inputs(const LayerInputs& in, const Weights& weights, int64_t gates,
+                          CheckType check_type = check_floating) {
+  check_type(in.op, "input", in.input);
   check_dim(in.op, "input", in.input, 3, "[T, B, I]");
   check_like(in.op, "weights", weights.weight_ih(0), in.input, "input");
   check_like(in.op, "h_0", in.h_0, in.input, "input");

@@ -1,6 +1,6 @@
 #include <torch/library.h>
 
-#include "recurrent.h"
+#include "recurrent_inputs.h"
 
 namespace seq2seq_ext {
 
@@ -8,19 +8,13 @@ namespace {
 
 using at::Tensor;
 
-CellKind cell_kind(const char* op, c10::string_view nonlinearity) {
-  TORCH_CHECK_VALUE(nonlinearity == "tanh" || nonlinearity == "relu", op,
-                    ": nonlinearity: expected 'tanh' or 'relu', got '", nonlinearity, "'");
-  return nonlinearity == "tanh" ? CellKind::kRnnTanh : CellKind::kRnnRelu;
-}
-
 std::tuple<Tensor, Tensor, Tensor> rnn(const Tensor& input, const std::optional<Tensor>& lengths,
                                        const Tensor& h_0, at::TensorList weights, bool has_biases,
                                        c10::string_view nonlinearity,
                                        const std::optional<Tensor>& packed, bool save) {
   const LayerOutputs out = layer_forward(
-      {"rnn", cell_kind("rnn", nonlinearity), input, lengths, h_0, {}, weights, has_biases}, packed,
-      save);
+      {"rnn", rnn_cell_kind("rnn", nonlinearity), input, lengths, h_0, {}, weights, has_biases},
+      packed, save);
   return {out.output, out.h_n, out.saved};
 }
 
@@ -29,7 +23,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
     bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved) {
   const LayerGradients g = layer_backward({"rnn_backward",
-                                           cell_kind("rnn_backward", nonlinearity),
+                                           rnn_cell_kind("rnn_backward", nonlinearity),
                                            input,
                                            lengths,
                                            h_0,

@@ -75,6 +75,8 @@ def packed_weights(
         return plain
     stored = WEIGHT_TYPES[module.inference_dtype]  # type: ignore[index]
     dtype = None if stored == torch.float32 else stored
+    if weights[0].is_cuda and dtype is None:  # ops pack there at every call
+        return plain
 
     def make() -> list[Tensor]:
         return [pack(layer, dtype) for layer in layers]

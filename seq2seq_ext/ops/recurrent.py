@@ -52,7 +52,8 @@ class LayerOp:
         torch.library.register_autograd(
             backward, self._double_backward, setup_context=self._save_double
         )
-        torch.library.register_autocast(op, "cpu", torch.float32)
+        for device in ("cpu", "cuda"):
+            torch.library.register_autocast(op, device, torch.float32)
 
     def _per_direction(self, weights: Weights, has_biases: bool) -> int:
         plain = 4 if has_biases else 2

@@ -1,0 +1,64 @@
+// The twin of ../recurrent.h on a GPU: both directions of a layer at once. Dims as there; D
+// directions, R rows that N packed rows fit into (R = N where the caller knows the lengths).
+// RaggedBatch's arrays lie on the device here; steps may be more than the longest length.
+#pragma once
+
+#include "../recurrent.h"
+#include "gemm.h"
+
+namespace seq2seq_ext::cuda {
+
+struct CellTraits {
+  int64_t gates, saved;
+  bool has_cell, split_gates;
+};
+CellTraits cell_traits(CellKind);
+
+// The order of rows, made on the device, so that nobody waits for lengths that are there.
+struct RowOrder {
+  int64_t batch, steps;          // B, T
+  const int64_t* lengths;        // [B], clamped to [0, T]; null: all T
+  int64_t* rows;                 // [B] out, as RaggedBatch's, as are the next three
+  int64_t* sorted;               // [B]
+  int64_t* active;               // [T]
+  int64_t* offsets;              // [T + 1]
+  int64_t directions, capacity;  // D, R
+  int64_t* places;  // [D, R] out: time * B + row of a packed row, kNoRow behind the last
+};
+void order_rows(const RowOrder&, Stream);
+
+// What pack_weights makes of one direction: places in bytes.
+struct PackedWeights {
+  int64_t weight_ih, weight_hh;  // panels of 8 units, gate by gate, a slab of depth at a time
+  int64_t weight_hr;             // panels of 8 outputs
+  int64_t bias_x, bias_h;        // [G*H] of Acc<T>; summed in bias_x where the gate is not split
+  int64_t size;
+};
+// With the sizes of T and of Acc<T>.
+PackedWeights packed_weights(CellKind, const RecurrentSizes&, int64_t value, int64_t sum);
+template <typename T>
+void pack_weights(CellKind, const RecurrentSizes&, const RecurrentWeights<T>&, void* packed,
+                  Stream);
+
+template <typename T>
+struct RecurrentForward {
+  CellKind cell;
+  RaggedBatch ragged;
+  RecurrentSizes sizes;
+  int64_t directions, capacity;
+  bool tf32;              // float may be rounded to TF32
+  const char* packed;     // [D] of what pack_weights made
+  const T* h_0;           // [D, B, P]
+  unsigned* counters;     // [D * B] zeros
+  const Acc<T>* gates_x;  // [D, R, G*H] input W_ih^T + bias_x
+  Sequence<T> output;     // [T, B, D*P]; as in ../recurrent.h
+  T* h_n;                 // [D, B, P] in: h_0; may not alias it
+  Acc<T>* c;              // [D, B, H] in: c_0, out: c_n; null without a cell state
+  T* saved;               // [D, saved_rows, saved * H] or null
+  int64_t saved_rows;
+  T* unprojected;  // [D, B, H] scratch; null without a projection
+};
+template <typename T>
+void recurrent_forward(const RecurrentForward<T>&, Stream);
+
+}  // namespace seq2seq_ext::cuda

@@ -1,0 +1,151 @@
+"""The recurrent kernels of CUDA: on the emulated device, and on a GPU where there is one."""
+
+import pytest
+import torch
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda
+from recurrent_cases import (
+    CASES,
+    GRU,
+    LSTM,
+    PROJECTED,
+    RNN_RELU,
+    RNN_TANH,
+    Case,
+    Inputs,
+    Kind,
+    assert_as_exact_as_torch,
+    make_inputs,
+)
+
+from seq2seq_ext import ops, reference
+
+KINDS = pytest.mark.parametrize("kind", [LSTM, GRU, RNN_TANH, RNN_RELU], ids=lambda k: k.module)
+RAGGED = Case(6, 5, 7, 37, D=2, lengths=[4, 6, 0, 1, 3])
+# Several tiles of rows; depth and rows on 16 bytes.
+ALIGNED = Case(3, 35, 16, 32, D=2, lengths=[3, 1, 0, 2, 3] * 7)
+# Either all stages in one launch, or one launch each.
+RESIDENT = pytest.mark.parametrize("processors", [1000, 0], ids=["persistent", "stepwise"])
+
+
+def check(kind: Kind, case: Case) -> None:
+    inputs = make_inputs(kind, case)
+    exact = kind.run(reference, inputs.map(torch.Tensor.double))
+    assert_as_exact_as_torch(kind.run(ops, inputs), kind.run(reference, inputs), exact)
+    doubles = inputs.map(torch.Tensor.double)
+    for a, b in zip(kind.run(ops, doubles), exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def rows_of(inputs: Inputs, rows: list[int]) -> Inputs:
+    lengths = None if inputs.lengths is None else inputs.lengths[rows]
+    states = tuple(s[:, rows] for s in inputs.states)
+    return Inputs(inputs.input[:, rows], states, inputs.weights, lengths, inputs.has_biases)
+
+
+@RESIDENT
+@KINDS
+@pytest.mark.parametrize("case", [RAGGED, ALIGNED, CASES["no_bias"]], ids=["ragged", "aligned", ""])
+def test_equals_reference(kind: Kind, case: Case, processors: int) -> None:
+    with emulated_cuda(processors=processors):
+        check(kind, case)
+
+
+@pytest.mark.parametrize("name", ["one_of_everything", "all_zero_lengths", "no_rows", "no_steps"])
+@KINDS
+def test_edges(kind: Kind, name: str) -> None:
+    with emulated_cuda():
+        check(kind, CASES[name])
+
+
+@RESIDENT
+@pytest.mark.parametrize("name", PROJECTED)
+def test_projections(name: str, processors: int) -> None:
+    with emulated_cuda(processors=processors):
+        check(LSTM, PROJECTED[name])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_order_of_threads(seed: int) -> None:
+    with emulated_cuda(seed):
+        check(LSTM, ALIGNED)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@KINDS
+def test_half_precision_is_as_exact_as_torch(kind: Kind, dtype: torch.dtype) -> None:
+    inputs = make_inputs(kind, ALIGNED).map(lambda t: t.to(dtype))
+    exact = kind.run(reference, inputs.map(torch.Tensor.double))
+    torchs = kind.run(reference, inputs)
+    with emulated_cuda():
+        ours = kind.run(ops, inputs)
+    for got, other, true in zip(ours, torchs, exact, strict=True):
+        assert got.dtype == dtype
+        error, allowed = ((t.double() - true).abs().max() for t in (got, other))
+        assert error <= 2 * allowed
+
+
+@KINDS
+def test_every_way_gives_the_same_bits(kind: Kind) -> None:
+    """Alone, in any batch, in one launch or many, saved or not."""
+    inputs = make_inputs(kind, ALIGNED)
+    with emulated_cuda():
+        expected = kind.run(ops, inputs)
+        saving = kind.run(ops, inputs.leaves(torch.float32))
+    assert all(map(torch.equal, saving, expected))
+    with emulated_cuda(seed=1, processors=0):
+        assert all(map(torch.equal, kind.run(ops, inputs), expected))
+    with emulated_cuda(processors=20):  # blocks take several tiles of rows
+        assert all(map(torch.equal, kind.run(ops, inputs), expected))
+        for rows in ([0], [34], [3, 1, 2, 20]):
+            got = kind.run(ops, rows_of(inputs, rows))
+            assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, expected, strict=True))
+
+
+@KINDS
+def test_saves_what_the_cpu_saves(kind: Kind) -> None:
+    inputs = make_inputs(kind, RAGGED)
+    op = getattr(torch.ops.seq2seq_ext, kind.name)
+    extras = tuple(kind.keywords.values())
+    call = (inputs.input, inputs.lengths, *inputs.states, inputs.weights, True, *extras, None, True)
+    expected = op(*call)[-1]
+    with emulated_cuda():
+        torch.testing.assert_close(op(*call)[-1], expected)
+
+
+@KINDS
+def test_padding_is_never_read(kind: Kind) -> None:
+    inputs = make_inputs(kind, RAGGED)
+    with emulated_cuda():
+        expected = kind.run(ops, inputs)
+        for row, length in enumerate(RAGGED.lengths or ()):
+            inputs.input[length:, row] = torch.nan
+        assert all(map(torch.equal, kind.run(ops, inputs), expected))
+
+
+def test_wrong_arguments_are_named() -> None:
+    inputs = make_inputs(LSTM, RAGGED)
+    with emulated_cuda():
+        with pytest.raises(ValueError, match=r"^lstm: packed: expected None on CUDA"):
+            LSTM.run(ops, inputs, packed=torch.ones(1))
+        with pytest.raises(ValueError, match=r"^lstm: lengths: expected values in \[0, 6\], got 7"):
+            inputs.lengths = torch.tensor([7, 1, 1, 1, 1])
+            LSTM.run(ops, inputs)
+        with pytest.raises(TypeError, match=r"^lstm: input: expected float32, float64, bfloat16"):
+            LSTM.run(ops, inputs.map(torch.Tensor.long))
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", [RAGGED, ALIGNED, Case(20, 64, 100, 256, D=2)])
+@KINDS
+def test_gpu_equals_reference(kind: Kind, case: Case) -> None:
+    inputs = make_inputs(kind, case)
+    exact = kind.run(reference, inputs.map(torch.Tensor.double))
+    torchs = kind.run(reference, inputs)
+    on_gpu = inputs.map(torch.Tensor.cuda)
+    assert_as_exact_as_torch([t.cpu() for t in kind.run(ops, on_gpu)], torchs, exact)
+    if inputs.lengths is not None:  # lengths on the GPU are not waited for
+        expected = kind.run(ops, on_gpu)
+        on_gpu.lengths = inputs.lengths.cuda()
+        assert all(map(torch.equal, kind.run(ops, on_gpu), expected))
