@@ -31,6 +31,7 @@ struct Meeting {
 // Two sets of values: a lane may bring its next one before all have read the last.
 struct WarpState {
   Meeting meeting;
+  uint64_t speed;
   alignas(64) char values[2][kWarp * kLargestValue];
 };
 
@@ -50,7 +51,7 @@ struct Copy {
 struct Fiber {
   ucontext_t start;
   jmp_buf where;
-  bool started = false;
+  bool started = false, pausing = false;
   int thread;
   BlockState* block;
   std::deque<std::vector<Copy>> copies{1};  // by group; the last one is open
@@ -73,6 +74,7 @@ class Scheduler {
   std::mt19937_64 random{0};
 
   void meet(Meeting& meeting) {
+    now->pausing = false;
     if (static_cast<int>(meeting.waiting.size()) + 1 == meeting.expected) {
       ++meeting.generation;
       ready_.insert(ready_.end(), meeting.waiting.begin(), meeting.waiting.end());
@@ -87,6 +89,7 @@ class Scheduler {
 
   void pause() {
     ++pauses_;
+    now->pausing = true;
     ready_.push_back(now);
     leave();
   }
@@ -123,13 +126,13 @@ class Scheduler {
       block.index = index;
       block.meeting.expected = threads;
       block.warps.resize(threads / kWarp);
-      for (WarpState& warp : block.warps) warp.meeting.expected = kWarp;
+      for (WarpState& warp : block.warps) warp.meeting.expected = kWarp, warp.speed = random();
       block.shared.assign(launch_->shared_bytes + kGuardBytes, 0xff);
     }
     reserve_stacks(fibers.size());
     for (size_t i = 0; i < fibers.size(); ++i) prepare(fibers[i], i, blocks[i / threads].get());
     while (!ready_.empty()) {
-      const size_t i = random() % ready_.size();
+      const size_t i = draw();
       Fiber* const next = ready_[i];
       ready_[i] = ready_.back();
       ready_.pop_back();
@@ -144,6 +147,20 @@ class Scheduler {
       for (int64_t i = 0; i < kGuardBytes; ++i)
         if (block->shared[launch_->shared_bytes + i] != 0xff)
           throw std::runtime_error("emulator: a write past the end of shared memory");
+  }
+
+  // Each warp has a speed of its own, so that some run far ahead of the others where they may.
+  size_t draw() {
+    const auto speed = [this](size_t i) {
+      const Fiber& fiber = *ready_[i];
+      return fiber.pausing ? 0 : fiber.block->warps[fiber.thread / kWarp].speed;
+    };
+    size_t best = random() % ready_.size();
+    for (int other = 0; other < 7; ++other) {
+      const size_t i = random() % ready_.size();
+      if (speed(i) > speed(best)) best = i;
+    }
+    return best;
   }
 
   void prepare(Fiber& fiber, int64_t i, BlockState* block) {
