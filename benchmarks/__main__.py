@@ -6,27 +6,52 @@ import json
 from pathlib import Path
 
 import seq2seq_ext
+from benchmarks import pictures
 
-NAMES = ("lstm", "gru", "attention", "topk", "beam_search", "decoder", "training", "peers")
+NAMES = (
+    "lstm",
+    "gru",
+    "attention",
+    "topk",
+    "beam_search",
+    "decoder",
+    "training",
+    "peers",
+    "growth",
+)
+    "lstm",
+    "gru",
+    "attention",
+    "topk",
+    "beam_search",
+    "decoder",
+    "training",
+    "peers",
+    "growth",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="bars and curves as PNG")
     args = parser.parse_args()
     for name in args.names:
         if name not in NAMES:
             parser.error(f"name: expected one of {', '.join(NAMES)}, got {name!r}")
     info = seq2seq_ext.info()
     print(", ".join(f"{key} {value}" for key, value in info.items()))
-    rows = []
+    comparisons = []
     for name in args.names or NAMES:
         for comparison in importlib.import_module(f"benchmarks.{name}").run():
             print("\n".join(comparison.lines()), flush=True)
-            rows.append(comparison.to_dict())
+            comparisons.append(comparison)
     if args.json:
+        rows = [comparison.to_dict() for comparison in comparisons]
         args.json.write_text(json.dumps({"info": info, "rows": rows}, indent=2, default=str))
+    if args.pictures:
+        pictures.draw(comparisons, args.pictures)
 
 
 if __name__ == "__main__":

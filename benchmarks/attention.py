@@ -40,8 +40,14 @@ def _training() -> Comparison:
     def eager() -> tuple[Tensor, ...]:
         return torch.autograd.grad(reference.additive_attention(*inputs, lengths)[0].sum(), inputs)
 
+    compiled = torch.compile(reference.additive_attention, dynamic=False)
+
+    def compiled_step() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(compiled(*inputs, lengths)[0].sum(), inputs)
+
     work = "Additive attention, 32 sentences, T=50, S=50, A=256, M=512: forward + backward"
-    return compare(work, ours, {"eager PyTorch": eager}, seconds=6, atol=1e-3)
+    rivals = {"eager PyTorch": eager, "compiled PyTorch": compiled_step}
+    return compare(work, ours, rivals, seconds=6, atol=1e-3)
 
 
 def run() -> list[Comparison]:

@@ -94,14 +94,20 @@ def compare(
         for a, b in zip(expected, got, strict=False):
             if equal and not torch.allclose(a, b, atol=atol, rtol=1e-3):
                 raise AssertionError(f"{work}: {name} differs by {(a - b).abs().max():.2e}")
+    return Comparison(work, measure(contenders, seconds))
+
+
+def measure(contenders: dict[str, Run], seconds: float) -> list[Timing]:
+    """Times all in turn for about ``seconds``, at least five times."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(samples["ours"]) < 5:
+    end, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or rounds < 5:
+        rounds += 1
         for name, run in contenders.items():
             start = time.perf_counter()
             run()
             samples[name].append(time.perf_counter() - start)
-    return Comparison(work, [_timing(name, values) for name, values in samples.items()])
+    return [_timing(name, values) for name, values in samples.items()]
 
 
 def _timing(name: str, values: Sequence[float]) -> Timing:
