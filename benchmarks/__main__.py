@@ -19,16 +19,6 @@ NAMES = (
     "peers",
     "growth",
 )
-    "lstm",
-    "gru",
-    "attention",
-    "topk",
-    "beam_search",
-    "decoder",
-    "training",
-    "peers",
-    "growth",
-)
 
 
 def main() -> None:
