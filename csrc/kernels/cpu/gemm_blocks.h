@@ -8,12 +8,14 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-// A sum of floats is cut into passes of one chain of multiply-adds each: rounding errors grow
-// with the pass and the number of passes, not with the depth (a weight gradient's is T*B), and a
-// panel's part stays in L1 while a block of rows goes by. Encoded rows are one chain: their
-// rounding is far behind the encoding's.
+// A sum of floats is cut twice: into chains of multiply-adds, so that rounding errors grow with
+// the chain and the number of chains, not with the depth (a weight gradient's is T*B); and into
+// passes, so that a panel's part stays in L1 while a block of rows goes by. Encoded rows are one
+// chain: their rounding is far behind the encoding's.
 template <class W>
-constexpr int64_t kPass = W::kEncodes ? int64_t{1} << 40 : 1024 / sizeof(typename W::T);
+constexpr int64_t kChain = W::kEncodes ? int64_t{1} << 40 : 32;
+template <class W>
+constexpr int64_t kPass = W::kEncodes ? kChain<W> : 1024 / sizeof(typename W::T);
 
 // Rows that a panel's part is read for at a time.
 constexpr int64_t kBlockRows = 8 * kTileRows;
@@ -61,9 +63,12 @@ void multiply_panel(const Gemm<typename W::T>& g, const Share& rows, int64_t k0,
         scratch.a[m] = behind<typename W::Row>(g.a[row + m], W::kRowHead);
     else
       find_rows<W>(scratch.strips, row - rows.begin, height, depth, scratch.a);
-    multiply_tiles<W>(
-        {scratch.a, panel + k0 * kWidth, groups<W>(depth), 0, scratch.tile, kWidth, false}, height,
-        1);
+    for (int64_t k = 0; k == 0 || k < depth; k += kChain<W>) {
+      multiply_tiles<W>({scratch.a, panel + (k0 + k) * kWidth,
+                         groups<W>(smaller(kChain<W>, depth - k)), 0, scratch.tile, kWidth, k > 0},
+                        height, 1);
+      if (!W::kEncodes) scratch.a[0] += kChain<W> * height;
+    }
     finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
   }
 }
