@@ -1,5 +1,6 @@
 """Fixtures and options that all tests share."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,11 @@ import seq2seq_ext  # noqa: F401  (loads the ops)
 
 # Drivers of other packages, imported only where those are installed.
 collect_ignore_glob = ["compat/peer_*"]
+
+# A shell's background job starts with Ctrl-C ignored, and so would the processes it starts:
+# tests of interruption would then run without end.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ISAS = torch.ops.seq2seq_ext.available_isas()
 
