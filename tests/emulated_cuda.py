@@ -60,16 +60,20 @@ class _Redispatch(TorchDispatchMode):
 
 @contextmanager
 def emulated_cuda(
-    seed: int = 0, processors: int = 1000, shared_bytes: int = 200 * 1024
+    seed: int = 0,
+    processors: int = 1000,
+    shared_bytes: int = 200 * 1024,
+    owns_memory: bool = False,
 ) -> Iterator[None]:
     """Inside, the ops of this package run their CUDA kernels on CPU tensors.
 
     Args:
         seed: of the order in which threads run.
         processors, shared_bytes: of the device; it holds one block a processor.
+        owns_memory: ops take every tensor for one on the device, which the host does not read.
     """
     emulator = load()
     emulator.set_seed(seed)
-    emulator.set_device(processors, shared_bytes)
+    emulator.set_device(processors, shared_bytes, owns_memory)
     with _Redispatch():
         yield

@@ -133,9 +133,10 @@ def test_one_stem_everywhere(noun: str) -> None:
 
 def test_cuda_twins_have_their_noun_s_stem() -> None:
     for file in (CSRC / "kernels" / "cuda").glob("*.cu"):
-        assert file.with_suffix(".h").exists(), relative(file)
-        assert (CSRC / "kernels" / f"{file.stem}.h").exists(), relative(file)
-        op = OP.get(file.stem, file.stem)
+        noun = file.stem.removesuffix("_backward")
+        assert file.with_stem(noun).with_suffix(".h").exists(), relative(file)
+        assert (CSRC / "kernels" / f"{noun}.h").exists(), relative(file)
+        op = OP.get(noun, noun)
         assert (CSRC / "ops" / "cuda" / f"{op}.cpp").exists(), relative(file)
         assert (ROOT / "tests" / f"test_cuda_{op}.py").exists(), relative(file)
 

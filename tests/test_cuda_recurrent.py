@@ -15,25 +15,31 @@ from recurrent_cases import (
     Inputs,
     Kind,
     assert_as_exact_as_torch,
+    check_case,
     make_inputs,
+    run_with_gradients,
 )
 
 from seq2seq_ext import ops, reference
 
-KINDS = pytest.mark.parametrize("kind", [LSTM, GRU, RNN_TANH, RNN_RELU], ids=lambda k: k.module)
+KINDS = pytest.mark.parametrize(
+    "kind", [LSTM, GRU, RNN_TANH, RNN_RELU], ids=["lstm", "gru", "rnn_tanh", "rnn_relu"]
+)
 RAGGED = Case(6, 5, 7, 37, D=2, lengths=[4, 6, 0, 1, 3])
 # Several tiles of rows; depth and rows on 16 bytes.
 ALIGNED = Case(3, 35, 16, 32, D=2, lengths=[3, 1, 0, 2, 3] * 7)
+SHAPES = {"ragged": RAGGED, "aligned": ALIGNED, "no_bias": CASES["no_bias"]}
+LARGE = {"many_blocks": Case(20, 64, 100, 256, D=2)}  # for a GPU only
 # Either all stages in one launch, or one launch each.
 RESIDENT = pytest.mark.parametrize("processors", [1000, 0], ids=["persistent", "stepwise"])
 
 
 def check(kind: Kind, case: Case) -> None:
-    inputs = make_inputs(kind, case)
-    exact = kind.run(reference, inputs.map(torch.Tensor.double))
-    assert_as_exact_as_torch(kind.run(ops, inputs), kind.run(reference, inputs), exact)
-    doubles = inputs.map(torch.Tensor.double)
-    for a, b in zip(kind.run(ops, doubles), exact, strict=True):
+    """Forward and backward."""
+    check_case(kind, case)
+    doubles = make_inputs(kind, case, torch.float64).leaves(torch.float64)
+    ours, torchs = (run_with_gradients(kind, where, doubles) for where in (ops, reference))
+    for a, b in zip(ours, torchs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -45,10 +51,10 @@ def rows_of(inputs: Inputs, rows: list[int]) -> Inputs:
 
 @RESIDENT
 @KINDS
-@pytest.mark.parametrize("case", [RAGGED, ALIGNED, CASES["no_bias"]], ids=["ragged", "aligned", ""])
-def test_equals_reference(kind: Kind, case: Case, processors: int) -> None:
+@pytest.mark.parametrize("name", SHAPES)
+def test_equals_reference(kind: Kind, name: str, processors: int) -> None:
     with emulated_cuda(processors=processors):
-        check(kind, case)
+        check(kind, SHAPES[name])
 
 
 @pytest.mark.parametrize("name", ["one_of_everything", "all_zero_lengths", "no_rows", "no_steps"])
@@ -74,15 +80,24 @@ def test_any_order_of_threads(seed: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @KINDS
 def test_half_precision_is_as_exact_as_torch(kind: Kind, dtype: torch.dtype) -> None:
-    inputs = make_inputs(kind, ALIGNED).map(lambda t: t.to(dtype))
-    exact = kind.run(reference, inputs.map(torch.Tensor.double))
-    torchs = kind.run(reference, inputs)
+    inputs = make_inputs(kind, ALIGNED).map(lambda t: t.to(dtype)).leaves(dtype)
+    exact = run_with_gradients(kind, reference, inputs.leaves(torch.float64))
+    torchs = run_with_gradients(kind, reference, inputs)
     with emulated_cuda():
-        ours = kind.run(ops, inputs)
+        ours = run_with_gradients(kind, ops, inputs)
     for got, other, true in zip(ours, torchs, exact, strict=True):
         assert got.dtype == dtype
         error, allowed = ((t.double() - true).abs().max() for t in (got, other))
         assert error <= 2 * allowed
+
+
+def row_gradients(kind: Kind, inputs: Inputs, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Of what belongs to rows: input and states, for the gradients ``cos(outputs)``."""
+    leaves = inputs.leaves(torch.float32)
+    found = kind.run(ops, leaves)
+    return list(
+        torch.autograd.grad(found, [leaves.input, *leaves.states], [o.cos() for o in outputs])
+    )
 
 
 @KINDS
@@ -91,15 +106,21 @@ def test_every_way_gives_the_same_bits(kind: Kind) -> None:
     inputs = make_inputs(kind, ALIGNED)
     with emulated_cuda():
         expected = kind.run(ops, inputs)
+        gradients = row_gradients(kind, inputs, expected)
         saving = kind.run(ops, inputs.leaves(torch.float32))
     assert all(map(torch.equal, saving, expected))
     with emulated_cuda(seed=1, processors=0):
         assert all(map(torch.equal, kind.run(ops, inputs), expected))
+        assert all(map(torch.equal, row_gradients(kind, inputs, expected), gradients))
     with emulated_cuda(processors=8):  # blocks take several tiles of rows
         assert all(map(torch.equal, kind.run(ops, inputs), expected))
+        assert all(map(torch.equal, row_gradients(kind, inputs, expected), gradients))
         for rows in ([0], [34], [3, 1, 2, 20]):
-            got = kind.run(ops, rows_of(inputs, rows))
+            some = rows_of(inputs, rows)
+            got = kind.run(ops, some)
             assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, expected, strict=True))
+            got = row_gradients(kind, some, [e[:, rows] for e in expected])
+            assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, gradients, strict=True))
 
 
 @KINDS
@@ -117,10 +138,26 @@ def test_saves_what_the_cpu_saves(kind: Kind) -> None:
 def test_padding_is_never_read(kind: Kind) -> None:
     inputs = make_inputs(kind, RAGGED)
     with emulated_cuda():
-        expected = kind.run(ops, inputs)
+        expected = run_with_gradients(kind, ops, inputs.leaves(torch.float32))
         for row, length in enumerate(RAGGED.lengths or ()):
             inputs.input[length:, row] = torch.nan
-        assert all(map(torch.equal, kind.run(ops, inputs), expected))
+        found = run_with_gradients(kind, ops, inputs.leaves(torch.float32))
+    assert all(map(torch.equal, found, expected))
+
+
+@KINDS
+def test_lengths_on_the_device_are_not_read_by_the_host(kind: Kind) -> None:
+    """There is room for all T * B packed rows then, and lengths out of range are clamped."""
+    inputs = make_inputs(kind, RAGGED).leaves(torch.float32)
+    with emulated_cuda():
+        expected = run_with_gradients(kind, ops, inputs)
+    assert inputs.lengths is not None
+    inputs.lengths[inputs.lengths == RAGGED.T] += 3
+    with emulated_cuda(owns_memory=True):
+        found = run_with_gradients(kind, ops, inputs)
+    of_rows = 2 * (1 + kind.states)
+    assert all(map(torch.equal, found[:of_rows], expected[:of_rows]))
+    torch.testing.assert_close(found[of_rows:], expected[of_rows:])  # sums of zeros too
 
 
 def test_wrong_arguments_are_named() -> None:
@@ -137,14 +174,15 @@ def test_wrong_arguments_are_named() -> None:
 
 @needs_cuda
 @pytest.mark.cuda
-@pytest.mark.parametrize("case", [RAGGED, ALIGNED, Case(20, 64, 100, 256, D=2)])
+@pytest.mark.parametrize("name", [*SHAPES, *LARGE])
 @KINDS
-def test_gpu_equals_reference(kind: Kind, case: Case) -> None:
-    inputs = make_inputs(kind, case)
-    exact = kind.run(reference, inputs.map(torch.Tensor.double))
-    torchs = kind.run(reference, inputs)
-    on_gpu = inputs.map(torch.Tensor.cuda)
-    assert_as_exact_as_torch([t.cpu() for t in kind.run(ops, on_gpu)], torchs, exact)
+def test_gpu_equals_reference(kind: Kind, name: str) -> None:
+    inputs = make_inputs(kind, {**SHAPES, **LARGE}[name])
+    exact = run_with_gradients(kind, reference, inputs.leaves(torch.float64))
+    torchs = run_with_gradients(kind, reference, inputs.leaves(torch.float32))
+    on_gpu = inputs.map(torch.Tensor.cuda).leaves(torch.float32)
+    ours = run_with_gradients(kind, ops, on_gpu)
+    assert_as_exact_as_torch([t.cpu() for t in ours], torchs, exact)
     if inputs.lengths is not None:  # lengths on the GPU are not waited for
         expected = kind.run(ops, on_gpu)
         on_gpu.lengths = inputs.lengths.cuda()

@@ -112,7 +112,7 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
                     given->scalar_type());
   if (given)
     check_shape(in.op, "packed", *given,
-                {s.directions, k.packed_forward_size(s) / given->itemsize()});
+                {s.directions, k.packed_forward_size(s) / static_cast<int64_t>(given->itemsize())});
   const at::Tensor packed =
       given ? given->contiguous() : pack_forward(k, weights, in.input.scalar_type());
   const at::Tensor input = dense_rows(in.input), h_0 = in.h_0.contiguous();

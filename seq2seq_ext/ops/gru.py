@@ -26,7 +26,7 @@ def gru(
 
     Args:
         input: ``[T, B, I]``, float32 or float64; any strides with contiguous features. On CUDA
-            bfloat16 and float16 too, and inference only so far.
+            bfloat16 and float16 too.
         h_0: ``[D, B, H]``, D directions (1 or 2).
         weights: for each direction ``weight_ih [3H, I]``, ``weight_hh [3H, H]``, then
             ``bias_ih``, ``bias_hh [3H]`` if ``has_biases``.

@@ -27,7 +27,7 @@ def lstm(
 
     Args:
         input: ``[T, B, I]``, float32 or float64; any strides with contiguous features. On CUDA
-            bfloat16 and float16 too, and inference only so far.
+            bfloat16 and float16 too.
         h_0: ``[D, B, P]``, D directions (1 or 2).
         c_0: ``[D, B, H]``.
         weights: for each direction ``weight_ih [4H, I]``, ``weight_hh [4H, P]``, then

@@ -27,7 +27,7 @@ def rnn(
 
     Args:
         input: ``[T, B, I]``, float32 or float64; any strides with contiguous features. On CUDA
-            bfloat16 and float16 too, and inference only so far.
+            bfloat16 and float16 too.
         h_0: ``[D, B, H]``, D directions (1 or 2).
         weights: for each direction ``weight_ih [H, I]``, ``weight_hh [H, H]``, then
             ``bias_ih``, ``bias_hh [H]`` if ``has_biases``.

@@ -37,9 +37,9 @@ struct Launch {
 };
 void run(const Launch&);
 
-// Limits of the device.
 struct Device {
-  int64_t processors = 1000, shared_bytes = 200 * 1024;
+  int64_t processors = 1000, shared_bytes = 200 * 1024;  // its limits
+  bool owns_memory = false;  // ops take tensors for ones that the host cannot read
 };
 Device& device();
 void set_seed(uint64_t seed);

@@ -19,6 +19,13 @@ __host__ __device__ constexpr int64_t panel_size(int64_t gates, int64_t depth) {
   return gates * kPanelSlab<T> * divide_up(depth, kSlab<T>);
 }
 
+// Bytes in whole lines of 64, as slabs are.
+inline int64_t lines(int64_t bytes) { return divide_up(bytes, 64) * 64; }
+
+inline int64_t panel_bytes(int64_t units, int64_t gates, int64_t depth, int64_t value) {
+  return panels_of(units) * gates * kPanelRows * lines(depth * value);
+}
+
 // A matrix [gates * units, depth] to be cut into panels; its element (r, k) is
 // data[r * row_stride + k * depth_stride].
 template <typename T>

@@ -115,13 +115,7 @@ struct ForwardKernel {
 
 template <class Cell>
 CellTraits traits_of() {
-  return {Cell::kGates, Cell::kSaved, Cell::kHasCell, Cell::kSplit};
-}
-
-int64_t lines(int64_t bytes) { return divide_up(bytes, 64) * 64; }
-
-int64_t panel_bytes(int64_t units, int64_t gates, int64_t depth, int64_t value) {
-  return panels_of(units) * gates * kPanelRows * lines(depth * value);
+  return {Cell::kGates, Cell::kSaved, Cell::kHasCell, Cell::kSplit, Cell::kReadsState};
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace seq2seq_ext::cuda {
 
 struct CellTraits {
   int64_t gates, saved;
-  bool has_cell, split_gates;
+  bool has_cell, split_gates, reads_state;
 };
 CellTraits cell_traits(CellKind);
 
@@ -60,5 +60,68 @@ struct RecurrentForward {
 };
 template <typename T>
 void recurrent_forward(const RecurrentForward<T>&, Stream);
+
+// What pack_backward_weights makes of one direction: places in bytes.
+struct PackedBackwardWeights {
+  int64_t weight_hh;  // panels of 8 columns
+  int64_t weight_hr;  // the same
+  int64_t size;
+};
+// With the size of T.
+PackedBackwardWeights packed_backward_weights(CellKind, const RecurrentSizes&, int64_t value);
+template <typename T>
+void pack_backward_weights(CellKind, const RecurrentSizes&, const RecurrentWeights<T>&,
+                           void* packed, Stream);
+
+// Rows behind the last packed one are not touched.
+template <typename T>
+struct RecurrentBackward {
+  CellKind cell;
+  RaggedBatch ragged;
+  RecurrentSizes sizes;
+  int64_t directions, capacity;
+  bool tf32;                      // float may be rounded to TF32
+  const char* packed;             // [D] of what pack_backward_weights made
+  Sequence<const T> output;       // [T, B, D*P] of forward
+  Sequence<const T> grad_output;  // [T, B, D*P]
+  const T* h_0;                   // [D, B, P]
+  const T* c_0;                   // [D, B, H] or null
+  const T* saved;                 // [D, saved_rows, saved * H] of forward
+  int64_t saved_rows;
+  unsigned* counters;  // [D * B] zeros
+  Acc<T>* grad_h;      // [D, B, P] in: grad of h_n, out: grad of h_0
+  Acc<T>* grad_c;      // [D, B, H] the same for c; null without a cell state
+  T* grad_gates_x;     // [D, R, G*H] out: as in ../recurrent.h, as is all that follows
+  T* grad_gates_h;     // [D, R, G*H] out: grad_gates_x itself unless a gate is split
+  T* projected;        // [D, R, H] out; null without a projection
+  T* grad_projected;   // [D, R, P] out; null without a projection
+};
+template <typename T>
+void recurrent_backward(const RecurrentBackward<T>&, Stream);
+
+// The rows that one direction reads, into their packed order: an operand of weight gradients.
+template <typename T>
+struct PackRows {
+  int64_t batch, capacity, columns;  // B, R
+  const int64_t* places;             // [R] of this direction
+  const int64_t* active;             // [T]
+  Sequence<const T> from;            // [T, B, columns]
+  int64_t time_shift;                // of the row that is read, from the packed row's own time
+  const T* first;                    // [B, columns] read at step 0 instead; null: as at any other
+  T* to;                             // [R, columns] out; zeros behind the last packed row
+};
+template <typename T>
+void pack_rows(const PackRows<T>&, Stream);
+
+// Packed rows back to their places, summed over directions, zeros past every length.
+template <typename T>
+struct UnpackRows {
+  RaggedBatch ragged;
+  int64_t directions, capacity, columns;
+  const Acc<T>* from;  // [D, R, columns]
+  T* to;               // [T, B, columns] out
+};
+template <typename T>
+void unpack_rows(const UnpackRows<T>&, Stream);
 
 }  // namespace seq2seq_ext::cuda

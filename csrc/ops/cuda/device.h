@@ -14,6 +14,9 @@ namespace seq2seq_ext::cuda {
 // The caller's current stream on the tensor's device.
 Stream current_stream(const at::Tensor&);
 
+// Whether the host may read it without waiting for a device.
+bool is_on_host(const at::Tensor&);
+
 inline void check_type(const char* op, const char* name, const at::Tensor& t) {
   const at::ScalarType type = t.scalar_type();
   TORCH_CHECK_TYPE(
@@ -49,11 +52,11 @@ T* data(const at::Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
-// int64 [batch] on `device`. Lengths that come from the CPU are checked; those on a GPU are not
-// read, as that would wait for it, and kernels clamp them to [0, limit].
+// int64 [batch] on `device`. Lengths on the host are checked; those on a GPU are not read, as that
+// would wait for it, and kernels clamp them to [0, limit].
 inline at::Tensor device_lengths(const char* op, const char* name, const at::Tensor& lengths,
                                  int64_t batch, int64_t limit, at::Device device) {
-  if (lengths.device().is_cpu())
+  if (is_on_host(lengths))
     return check_lengths(op, name, lengths, batch, limit).to(device, /*non_blocking=*/true);
   TORCH_CHECK_TYPE(lengths.scalar_type() == at::kLong, op, ": ", name, ": expected int64, got ",
                    lengths.scalar_type());

@@ -1,4 +1,3 @@
-// The layers' forward. Their backward has no CUDA kernel yet.
 #include "kernels/cuda/recurrent.h"
 
 #include <ATen/ops/empty.h>
@@ -8,45 +7,13 @@
 
 #include <tuple>
 
-#include "../recurrent_inputs.h"
-#include "device.h"
+#include "recurrent_order.h"
 
 namespace seq2seq_ext::cuda {
 
 namespace {
 
 using at::Tensor;
-
-// The packed order of rows, on the device. Lengths that come from the CPU tell how many there are.
-struct Order {
-  Order(const LayerInputs& in, const Sizes& s) {
-    const auto options = in.input.options().dtype(at::kLong);
-    capacity = s.steps * s.batch;
-    if (in.lengths) {
-      lengths = device_lengths(in.op, "lengths", *in.lengths, s.batch, s.steps, in.input.device());
-      if (in.lengths->device().is_cpu()) capacity = in.lengths->sum().item<int64_t>();
-    }
-    rows = at::empty({2 * s.batch + 2 * s.steps + 1}, options);
-    places = at::empty({s.directions, capacity}, options);
-    int64_t* const sorted = data<int64_t>(rows) + s.batch;
-    const RowOrder order{s.batch,
-                         s.steps,
-                         data<const int64_t>(lengths),
-                         data<int64_t>(rows),
-                         sorted,
-                         sorted + s.batch,
-                         sorted + s.batch + s.steps,
-                         s.directions,
-                         capacity,
-                         data<int64_t>(places)};
-    order_rows(order, current_stream(in.input));
-    ragged = {s.batch, s.steps, order.rows, order.sorted, order.active, order.offsets};
-  }
-
-  int64_t capacity;
-  RaggedBatch ragged;
-  Tensor lengths, rows, places;
-};
 
 template <typename T>
 PlacedRows<const T> placed(const Tensor& sequence, const Order& order, int64_t d) {

@@ -19,4 +19,6 @@ Stream current_stream(const at::Tensor& t) {
 #endif
 }
 
+bool is_on_host(const at::Tensor& t) { return t.device().is_cpu(); }
+
 }  // namespace seq2seq_ext::cuda
