@@ -12,9 +12,9 @@ from benchmarks import nmt, rivals
 from benchmarks.harness import Comparison, Run, compare, weight_types
 from seq2seq_ext import Decoder
 from seq2seq_ext.decoding import BeamSearchOptions
+from seq2seq_ext.model_folder import load_model
 from seq2seq_ext.models import Seq2Seq
 from seq2seq_ext.text.batching import pad
-from seq2seq_ext.translator import load_model
 
 G2P_FOLDER = Path("runs/g2p")
 

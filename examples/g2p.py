@@ -23,6 +23,7 @@ from seq2seq_ext.cli.parser import add_options, chosen
 from seq2seq_ext.cli.train import MODEL_HELP, TRAINING_HELP
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.evaluation import error_rates
+from seq2seq_ext.model_folder import TextModel
 from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
 from seq2seq_ext.plotting import plot_alignment
 from seq2seq_ext.reference import seq2seq as reference
@@ -30,7 +31,7 @@ from seq2seq_ext.text import Tokenization
 from seq2seq_ext.text.batching import Batch, Example, collate, pad
 from seq2seq_ext.text.corpus import Pair, group_references, split_by_hash
 from seq2seq_ext.training import TrainingInterrupted, TrainingOptions, train
-from seq2seq_ext.translator import TextModel, Translator
+from seq2seq_ext.translator import Translator
 
 TOKENIZATION = Tokenization(source="characters", target="words")
 

@@ -1,122 +1,22 @@
-"""A trained model in a folder, from text to text."""
+"""From texts, or features, to texts with a trained model."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from seq2seq_ext.decoding import BeamSearchOptions, replace_unknown
 from seq2seq_ext.decoding.native import Options, options_of_sentences
 from seq2seq_ext.decoding.result import Lexicon
-from seq2seq_ext.files import atomic_write
-from seq2seq_ext.models import GenerationResult, Seq2Seq, Seq2SeqConfig
+from seq2seq_ext.model_folder import TextModel, load_model
+from seq2seq_ext.models import GenerationResult
 from seq2seq_ext.ops.weight_types import check_weight_type
-from seq2seq_ext.text import Tokenization, Vocabulary
+from seq2seq_ext.text import Vocabulary
 from seq2seq_ext.text.batching import pad
+from seq2seq_ext.text.features import check_features
 from seq2seq_ext.text.vocabulary import UNK_ID
-
-_FORMAT = "seq2seq_ext model 1"
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-_SOURCE, _TARGET = "source.vocabulary.json", "target.vocabulary.json"
-
-
-@dataclass(frozen=True)
-class TextModel:
-    """A model with what it takes to feed it texts; what :func:`load_model` reads."""
-
-    model: Seq2Seq
-    source_vocabulary: Vocabulary
-    target_vocabulary: Vocabulary
-    tokenization: Tokenization
-
-    def __post_init__(self) -> None:
-        for name, kind in (
-            ("model", Seq2Seq),
-            ("source_vocabulary", Vocabulary),
-            ("target_vocabulary", Vocabulary),
-            ("tokenization", Tokenization),
-        ):
-            if not isinstance(value := getattr(self, name), kind):
-                raise TypeError(
-                    f"TextModel: {name}: expected a {kind.__name__}, got {type(value).__name__}"
-                )
-        config = self.model.config
-        for side in ("source", "target"):
-            size = getattr(config, f"{side}_vocabulary_size")
-            if len(getattr(self, f"{side}_vocabulary")) != size:
-                raise ValueError(
-                    f"TextModel: {side}_vocabulary: expected {size} ids like the model's config, "
-                    f"got {len(getattr(self, f'{side}_vocabulary'))}"
-                )
-        ids = (config.pad_id, config.unk_id, config.bos_id, config.eos_id)
-        if ids != (0, 1, 2, 3):
-            raise ValueError(
-                "TextModel: model: expected a config with pad, unk, bos and eos ids (0, 1, 2, 3) "
-                f"like Vocabulary, got {ids}"
-            )
-
-
-def save_model(
-    folder: str | os.PathLike[str],
-    model: Seq2Seq,
-    source_vocabulary: Vocabulary,
-    target_vocabulary: Vocabulary,
-    tokenization: Tokenization,
-) -> None:
-    """Writes a model as a folder: config.json, model.safetensors and two vocabularies.
-
-    Each file is replaced whole; the config, without which a folder is none, comes last.
-
-    Raises:
-        ValueError, TypeError: parts that don't fit together.
-        OSError: the folder can't be written.
-    """
-    TextModel(model, source_vocabulary, target_vocabulary, tokenization)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    source_vocabulary.save(folder / _SOURCE)
-    target_vocabulary.save(folder / _TARGET)
-    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-    with atomic_write(folder / _WEIGHTS, "wb") as file:
-        file.write(safetensors.torch.save(tensors))
-    config = {
-        "format": _FORMAT,
-        "model": model.config.to_dict(),
-        "tokenization": tokenization.to_dict(),
-    }
-    with atomic_write(folder / _CONFIG) as file:
-        file.write(json.dumps(config, indent=2) + "\n")
-
-
-def load_model(folder: str | os.PathLike[str]) -> TextModel:
-    """Reads what :func:`save_model` wrote; the model is in eval mode.
-
-    Raises:
-        ValueError: a file that is broken or doesn't fit; the message names it.
-        FileNotFoundError: no such folder, or a file missing.
-    """
-    if not isinstance(folder, (str, os.PathLike)):
-        raise TypeError(f"load_model: folder: expected a path, got {folder!r}")
-    folder = Path(folder)
-    config = _read_config(folder / _CONFIG)
-    try:
-        model = Seq2Seq(Seq2SeqConfig.from_dict(config["model"]))
-        tokenization = Tokenization.from_dict(config["tokenization"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder / _CONFIG}: {error}") from None
-    _load_weights(model, folder / _WEIGHTS)
-    source, target = (Vocabulary.load(folder / name) for name in (_SOURCE, _TARGET))
-    try:
-        return TextModel(model.eval(), source, target, tokenization)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +40,11 @@ class Translation:
 
 
 class Translator:
-    """Turns texts into texts with a trained model.
+    """Turns texts, or float features (speech), into texts with a trained model.
 
     Args:
         folder: what :func:`save_model` wrote.
-        batch_size: texts decoded together; no result depends on it.
+        batch_size: sources decoded together; no result depends on it.
         dtype: how the weights are stored while decoding: ``"float32"``, or ``"bfloat16"`` or
             ``"int8"`` (see :class:`seq2seq_ext.Decoder`), which want a float32 model on the CPU.
 
@@ -155,7 +55,7 @@ class Translator:
     Example:
         >>> import tempfile
         >>> from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
-        >>> from seq2seq_ext.text import Tokenization, Vocabulary
+        >>> from seq2seq_ext.text import Vocabulary
         >>> letters, phones = Vocabulary.build(["read"]), Vocabulary.build([["R", "IY", "D"]])
         >>> model = Seq2Seq(Seq2SeqConfig(
         ...     source_vocabulary_size=len(letters), target_vocabulary_size=len(phones)))
@@ -196,22 +96,22 @@ class Translator:
 
     def translate(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Tensor],
         options: Options | None = None,
         *,
         replace_unknown: bool = False,
         lexicon: Lexicon | None = None,
         **search: Any,
     ) -> list[list[Translation]]:
-        """The best translations of each text, in the order of ``texts``.
+        """The best translations of each source, in the order of ``texts``.
 
-        Texts are sorted by length inside, and a result never depends on the other texts. An
-        empty text is a source of no tokens; tokens the model doesn't know are ``<unk>``.
+        Sources are sorted by length inside, and a result never depends on the others. An empty
+        text is a source of no tokens; tokens the model doesn't know are ``<unk>``.
 
         Args:
-            texts: any sequence of strings.
-            options: of the search, for all texts or a list with one for each; their ids must be
-                the model's.
+            texts: any sequence of strings; for a model of features, of float tensors ``[S, F]``.
+            options: of the search, for all sources or a list with one for each; their ids must
+                be the model's.
             replace_unknown: put the source's token where the model chose the unknown one: that
                 which it looked at most (:func:`seq2seq_ext.decoding.replace_unknown`).
             lexicon: what a source's token becomes there; without an entry it stays itself.
@@ -219,34 +119,40 @@ class Translator:
                 ids: ``beam_size=5, n_best=1, max_length=100, ...``.
 
         Returns:
-            For each text its ``n_best`` translations, best first.
+            For each source its ``n_best`` translations, best first.
 
         Raises:
             ValueError, TypeError: a wrong argument, named in the message.
         """
         where = "Translator.translate"
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise TypeError(
-                f"{where}: texts: expected a sequence of str, got {type(texts).__name__}"
-            )
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"{where}: texts: expected str, got {type(text).__name__}")
+            raise TypeError(f"{where}: texts: expected a sequence, got {type(texts).__name__}")
         self._check_replacement(where, replace_unknown, lexicon)
         told = self._options(where, len(texts), options, search)
-        parts = self.parts
-        sources = [parts.tokenization.split_source(text) for text in texts]
-        ids = [parts.source_vocabulary.encode(source) for source in sources]
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        encoded = [self._encode(where, i, source) for i, source in enumerate(texts)]
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         results: list[list[Translation]] = [[] for _ in texts]
         for begin in range(0, len(order), self.batch_size):
             rows = order[begin : begin + self.batch_size]
-            padded, lengths = pad([ids[i] for i in rows], parts.model.config.pad_id)
+            padded, lengths = pad([encoded[i] for i in rows], self.parts.model.config.pad_id)
             found = self._generate(padded, lengths, [told[i] for i in rows])
             for row, i in enumerate(rows):
-                replacement = _Replacement(sources[i], lexicon) if replace_unknown else None
-                results[i] = self._translations(found, row, len(ids[i]), replacement)
+                replacement = None
+                if replace_unknown and isinstance(text := texts[i], str):
+                    replacement = _Replacement(self.parts.tokenization.split_source(text), lexicon)
+                results[i] = self._translations(found, row, len(encoded[i]), replacement)
         return results
+
+    def _encode(self, where: str, index: int, source: object) -> list[int] | Tensor:
+        """The token ids of a text, or a source's features in the model's type."""
+        vocabulary = self.parts.source_vocabulary
+        if vocabulary is None:
+            size = self.parts.model.config.source_feature_size
+            features = check_features(f"{where}: texts[{index}]", source, size)
+            return features.detach().to("cpu", next(self.parts.model.parameters()).dtype)
+        if not isinstance(source, str):
+            raise TypeError(f"{where}: texts[{index}]: expected a str, got {type(source).__name__}")
+        return vocabulary.encode(self.parts.tokenization.split_source(source))
 
     def _generate(
         self, source: Tensor, lengths: Tensor, options: list[BeamSearchOptions]
@@ -262,6 +168,8 @@ class Translator:
             raise TypeError(f"{where}: replace_unknown: expected a bool, got {replaces!r}")
         if replaces and self.parts.model.config.attention == "none":
             raise ValueError(f"{where}: replace_unknown: expected a model with attention")
+        if replaces and self.parts.source_vocabulary is None:
+            raise ValueError(f"{where}: replace_unknown: expected a model whose source is text")
         if lexicon is None:
             return
         if not callable(lexicon) and not isinstance(lexicon, Mapping):
@@ -270,7 +178,7 @@ class Translator:
             raise ValueError(f"{where}: lexicon: expected replace_unknown=True with it")
 
     def _options(
-        self, where: str, texts: int, options: Options | None, search: dict[str, Any]
+        self, where: str, sources: int, options: Options | None, search: dict[str, Any]
     ) -> list[BeamSearchOptions]:
         """One for each text."""
         config = self.parts.model.config
@@ -286,7 +194,7 @@ class Translator:
             options = BeamSearchOptions(**{**ids, **search})
         elif search:
             raise ValueError(f"{where}: options: expected None beside {sorted(search)}")
-        told = options_of_sentences(where, texts, options)
+        told = options_of_sentences(where, sources, options)
         for each in {id(one): one for one in told}.values():
             if any(getattr(each, name) != id_ for name, id_ in ids.items()):
                 raise ValueError(f"{where}: options: expected the model's {ids}, got {each}")
@@ -345,30 +253,3 @@ class _Replacement:
                 tokens.append(None if id_ == UNK_ID else token)
                 alignment.append(position)
         return replace_unknown(tokens, alignment, self.source, None, self.lexicon)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: Any = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a model's config in JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise ValueError(f'{path}: expected a config with "format": "{_FORMAT}"')
-    if missing := [key for key in ("model", "tokenization") if key not in config]:
-        raise ValueError(f"{path}: expected the keys {missing}")
-    return config
-
-
-def _load_weights(model: Seq2Seq, path: Path) -> None:
-    try:
-        weights = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors file: {error}") from None
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: expected the weights of its config: {error}") from None
-    # What was saved in float64 stays in float64.
-    dtypes = {t.dtype for t in weights.values()}
-    if dtypes == {torch.float64}:
-        model.double().load_state_dict(weights)

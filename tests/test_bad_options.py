@@ -14,10 +14,10 @@ import seq2seq_ext
 from seq2seq_ext import BeamSearch, BeamSearchOptions, Seq2SeqConfig, Translator, Vocabulary
 from seq2seq_ext.cli import main
 from seq2seq_ext.decoding import TokenTrie
+from seq2seq_ext.model_folder import save_model
 from seq2seq_ext.text import Tokenization
 from seq2seq_ext.text.noise import Noise
 from seq2seq_ext.training import TrainingOptions
-from seq2seq_ext.translator import save_model
 
 MAX = 2**31 - 1
 TOKENS: dict[str, Any] = {"None": None, "int": 3, "str": "ab", "of None": [None], "of float": [1.5]}

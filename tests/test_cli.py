@@ -13,7 +13,8 @@ import pytest
 from test_translator import unsure_model
 
 from seq2seq_ext.cli import main
-from seq2seq_ext.translator import Translator, save_model
+from seq2seq_ext.model_folder import save_model
+from seq2seq_ext.translator import Translator
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--hidden-size", "16", "--embedding-size", "8", "--batch-size", "16", "--device", "cpu"]

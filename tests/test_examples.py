@@ -5,10 +5,15 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from test_translator import text_model
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from seq2seq_ext.model_folder import save_model
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 
 
 def _load(name: str) -> ModuleType:
@@ -55,3 +60,14 @@ def test_g2p_recipes_can_be_varied() -> None:
     assert parse(["--full"]).minutes is None and parse(["--full"]).epochs
     assert parse(["--full", "--hidden-size", "9", "word"]).hidden_size == 9
     assert sys.modules.get("g2p") is None
+
+
+def test_the_readme_s_ten_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    save_model(tmp_path / "runs" / "g2p", *vars(text_model()).values())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["output"].shape == (50, 8, 512)
+    assert list(names["report"].swapped) == ["0"]
+    assert names["result"].tokens.shape[:2] == (8, 5)

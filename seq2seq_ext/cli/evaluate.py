@@ -21,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     set_threads(arguments.threads)
-    pairs = read_corpus(arguments, "test")
+    translator = load_translator(arguments)
+    pairs = read_corpus(arguments, "test", features=translator.parts.source_vocabulary is None)
     if not pairs:
         raise ValueError("--test: expected a TSV file, or --test-source and --test-target")
-    rates = evaluate(load_translator(arguments), pairs, **search_options(arguments))
+    rates = evaluate(translator, pairs, **search_options(arguments))
     print(f"sources              {rates.sequences}")
     print(f"token error rate     {rates.token_error_rate:.2%}")
     print(f"sequence error rate  {rates.sequence_error_rate:.2%}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seq2seq_ext.cli.parser import existing
 from seq2seq_ext.info import info
-from seq2seq_ext.translator import load_model
+from seq2seq_ext.model_folder import load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""Trains a model on pairs of texts.
+"""Trains a model on pairs of texts, or of features (speech) and texts.
+
+With --source-tokens features each source is the name of a .npy file of floats [frames, size],
+from the corpus's folder on.
 
 Start it with torchrun to train with several processes.
 """
@@ -13,7 +16,7 @@ from seq2seq_ext.models import Seq2SeqConfig
 from seq2seq_ext.text import Tokenization
 from seq2seq_ext.text.corpus import split_by_hash
 from seq2seq_ext.text.noise import Noise
-from seq2seq_ext.text.tokenization import UNITS
+from seq2seq_ext.text.tokenization import FEATURES, SOURCE_UNITS, UNITS
 from seq2seq_ext.training import TrainingOptions, train
 
 MODEL_HELP = {
@@ -42,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="without validation pairs: share of the training sources to hold out, by their hash",
     )
-    for side in ("source", "target"):
+    for side, units in (("source", SOURCE_UNITS), ("target", UNITS)):
         parser.add_argument(
-            f"--{side}-tokens", choices=UNITS, default="characters", help=f"units of the {side}"
+            f"--{side}-tokens", choices=units, default="characters", help=f"units of the {side}"
         )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="forget the folder's earlier run")
@@ -60,10 +63,11 @@ def run(arguments: argparse.Namespace) -> None:
     options = TrainingOptions(
         **chosen(arguments, TRAINING_HELP), noise=Noise(**chosen(arguments, NOISE_HELP, "noise-"))
     )
-    training = read_corpus(arguments, "train")
+    features = arguments.source_tokens == FEATURES
+    training = read_corpus(arguments, "train", features=features)
     if not training:
         raise ValueError("--train: expected a TSV file, or --train-source and --train-target")
-    validation = read_corpus(arguments, "validation")
+    validation = read_corpus(arguments, "validation", features=features)
     if arguments.validation_fraction and not validation:
         if not 0 < arguments.validation_fraction < 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Translates lines of text.
+"""Translates lines of text, or the .npy files that they name if the model reads features.
 
 With --n-best 1 an output line holds a translation; with more, or with --scores, it holds the
 number of the input line, the score and the translation, separated by tabs.
@@ -7,18 +7,23 @@ number of the input line, the score and the translation, separated by tabs.
 import argparse
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from seq2seq_ext.cli.parser import add_machine, add_search, existing, search_options, set_threads
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.plotting import plot_alignment, require_matplotlib
 from seq2seq_ext.text.corpus import read_lines, read_tsv
+from seq2seq_ext.text.features import read_features
 from seq2seq_ext.training.distributed import choose_device
 from seq2seq_ext.translator import Translation, Translator
 
 # Lines decoded before their results are written: a pipe sees progress, sorting by length pays.
 _CHUNK = 2048
+# Frames of features from one number under a picture to the next.
+_FRAMES = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
         lines = read_lines(arguments.input)
     if arguments.lexicon is not None and not arguments.replace_unknown:
         raise ValueError("--lexicon: expected --replace-unknown with it")
-    lexicon = None if arguments.lexicon is None else dict(read_tsv(arguments.lexicon))
+    lexicon = None
+    if arguments.lexicon is not None:
+        lexicon = {str(source): target for source, target in read_tsv(arguments.lexicon)}
     results = _translate(translator, lines, lexicon, arguments)
     if arguments.output is None:
         for text in results:
@@ -85,7 +92,7 @@ def _translate(
     arguments: argparse.Namespace,
 ) -> Iterator[str]:
     for begin in range(0, len(lines), _CHUNK):
-        chunk = lines[begin : begin + _CHUNK]
+        chunk = _sources(translator, lines[begin : begin + _CHUNK], arguments.input)
         translations = translator.translate(
             chunk,
             n_best=arguments.n_best,
@@ -93,11 +100,11 @@ def _translate(
             lexicon=lexicon,
             **search_options(arguments),
         )
-        for number, (line, n_best) in enumerate(
+        for number, (source, n_best) in enumerate(
             zip(chunk, translations, strict=True), start=begin + 1
         ):
             if arguments.plot is not None:
-                _plot(arguments.plot / f"{number:06d}.png", translator, line, n_best[0])
+                _plot(arguments.plot / f"{number:06d}.png", translator, source, n_best[0])
             if arguments.n_best == 1 and not arguments.scores:
                 yield n_best[0].text
                 continue
@@ -105,13 +112,28 @@ def _translate(
                 yield f"{number}\t{translation.score:.6f}\t{translation.text}"
 
 
-def _plot(path: Path, translator: Translator, line: str, translation: Translation) -> None:
+def _sources(
+    translator: Translator, lines: list[str], names: Path | None
+) -> Sequence[str | Tensor]:
+    """The lines, or the features in the files that they name, from their own folder on."""
+    if translator.parts.source_vocabulary is not None:
+        return lines
+    folder = Path() if names is None else names.parent
+    return [read_features(folder / line) for line in lines]
+
+
+def _plot(
+    path: Path, translator: Translator, source: str | Tensor, translation: Translation
+) -> None:
     if translation.attention is None:
         raise ValueError("--plot: expected a model with attention")
-    source = translator.parts.tokenization.split_source(line)
-    if not source:
+    if isinstance(source, str):
+        columns = translator.parts.tokenization.split_source(source)
+    else:
+        columns = [str(frame) if frame % _FRAMES == 0 else "" for frame in range(len(source))]
+    if not columns:
         return
     # One row more than tokens if the hypothesis ended with EOS.
     ends = translation.attention.size(0) > len(translation.tokens)
     target = [*translation.tokens, "</s>"] if ends else translation.tokens
-    plot_alignment(path, translation.attention, source, target)
+    plot_alignment(path, translation.attention, columns, target)

@@ -13,15 +13,18 @@ BATCH_UNITS = ("sentences", "tokens")
 
 
 class Example(NamedTuple):
-    """The token ids of one pair; ``target`` begins with BOS and ends with EOS."""
+    """One pair: ``target`` is token ids, from BOS to EOS, ``source`` ids or features ``[S, F]``."""
 
-    source: list[int]
+    source: list[int] | Tensor
     target: list[int]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded examples: ids are int64 ``[B, S]`` and ``[B, T]``, lengths int64 ``[B]``."""
+    """Padded examples: ids are int64 ``[B, S]`` and ``[B, T]``, lengths int64 ``[B]``.
+
+    A source of features is ``[B, S, F]``.
+    """
 
     source: Tensor
     source_lengths: Tensor
@@ -42,19 +45,23 @@ class Batch:
         )
 
 
-def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Sequences of ids as one tensor and their lengths.
+def pad(sequences: Sequence[Sequence[int] | Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Sequences of ids as one tensor and their lengths; features are padded with zeros.
 
     Example:
         >>> pad([[5, 6], [7]], pad_id=0)
         (tensor([[5, 6],
                 [7, 0]]), tensor([2, 1]))
     """
-    lengths = [len(sequence) for sequence in sequences]
-    width = max(lengths, default=1) or 1  # a batch of empty sources still has a column
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+    width = max(map(len, sequences), default=1) or 1  # a batch of empty sources still has a column
+    if sequences and isinstance(first := sequences[0], Tensor):
+        padded = first.new_zeros(len(sequences), width, first.size(1))
+        for row, sequence in zip(padded, sequences, strict=True):
+            row[: len(sequence)] = sequence
+        return padded, lengths
     rows = [[*sequence, *[pad_id] * (width - len(sequence))] for sequence in sequences]
-    ids = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), width)
-    return ids, torch.tensor(lengths, dtype=torch.int64)
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), width), lengths
 
 
 def collate(examples: Sequence[Example], pad_id: int = 0) -> Batch:

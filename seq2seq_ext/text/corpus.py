@@ -1,15 +1,20 @@
-"""Pairs of texts: read from files, split, and turned into token ids."""
+"""Pairs of a source and a target text: read from files and split."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 
 class Pair(NamedTuple):
-    """A source text and the target text that it should become."""
+    """A source and the target text that it should become.
 
-    source: str
+    The source is a text, or float features ``[S, F]`` (speech).
+    """
+
+    source: str | Tensor
     target: str
 
 
@@ -74,7 +79,7 @@ def _not_empty(pairs: list[Pair], path: str | Path) -> list[Pair]:
 
 
 def split_by_hash(pairs: Iterable[Pair], fractions: Sequence[float]) -> list[list[Pair]]:
-    """Splits pairs by a hash of their source text.
+    """Splits pairs by a hash of their source.
 
     The part of a pair depends on nothing but its source, so all targets of one source stay
     together and a grown corpus keeps its old split.
@@ -98,20 +103,29 @@ def split_by_hash(pairs: Iterable[Pair], fractions: Sequence[float]) -> list[lis
     bounds = [sum(fractions[: i + 1]) for i in range(len(fractions) - 1)]
     parts: list[list[Pair]] = [[] for _ in fractions]
     for pair in pairs:
-        digest = hashlib.sha256(pair.source.encode()).digest()
+        digest = hashlib.sha256(source_bytes(pair.source)).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64
         parts[sum(place >= bound for bound in bounds)].append(pair)
     return parts
 
 
-def group_references(pairs: Iterable[Pair]) -> dict[str, list[str]]:
+def source_bytes(source: str | Tensor) -> bytes:
+    """What a hash of the source is made of."""
+    if isinstance(source, str):
+        return source.encode("utf-8", "surrogatepass")
+    return source.contiguous().numpy().tobytes()
+
+
+def group_references(pairs: Iterable[Pair]) -> dict[str | Tensor, list[str]]:
     """All targets of each source, in the order of first appearance.
+
+    Two sources of features are the same only if they are one tensor.
 
     Example:
         >>> group_references([Pair("read", "R IY D"), Pair("a", "AH"), Pair("read", "R EH D")])
         {'read': ['R IY D', 'R EH D'], 'a': ['AH']}
     """
-    references: dict[str, list[str]] = {}
+    references: dict[str | Tensor, list[str]] = {}
     for pair in pairs:
         references.setdefault(pair.source, []).append(pair.target)
     return references

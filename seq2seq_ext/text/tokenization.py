@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 UNITS = ("characters", "words")
+FEATURES = "features"
+SOURCE_UNITS = (*UNITS, FEATURES)
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,8 @@ class Tokenization:
     """The units of source and target.
 
     Args:
-        source, target: ``"characters"``, or ``"words"`` between white space.
+        source, target: ``"characters"``, or ``"words"`` between white space. A source that is
+            no text but float features (speech) has ``"features"``.
         joiner: stands between the tokens of a target text; None means a space for words and
             nothing for characters.
 
@@ -32,15 +35,17 @@ class Tokenization:
     joiner: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("source", "target"):
-            if getattr(self, name) not in UNITS:
+        for name, units in (("source", SOURCE_UNITS), ("target", UNITS)):
+            if getattr(self, name) not in units:
                 raise ValueError(
-                    f"Tokenization: {name}: expected one of {UNITS}, got {getattr(self, name)!r}"
+                    f"Tokenization: {name}: expected one of {units}, got {getattr(self, name)!r}"
                 )
         if self.joiner is not None and not isinstance(self.joiner, str):
             raise TypeError(f"Tokenization: joiner: expected a str or None, got {self.joiner!r}")
 
     def split_source(self, text: str) -> list[str]:
+        if self.source == FEATURES:
+            raise ValueError("Tokenization: text: expected none for a source of features")
         return _split(text, self.source)
 
     def split_target(self, text: str) -> list[str]:

@@ -3,19 +3,23 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from seq2seq_ext.model_folder import save_model
 from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
 from seq2seq_ext.text import Tokenization, Vocabulary
 from seq2seq_ext.text.batching import Example
-from seq2seq_ext.text.corpus import Pair
+from seq2seq_ext.text.corpus import Pair, source_bytes
+from seq2seq_ext.text.features import check_features
+from seq2seq_ext.text.tokenization import FEATURES
 from seq2seq_ext.training.distributed import World
 from seq2seq_ext.training.options import TrainingOptions
 from seq2seq_ext.training.trainer import Trainer, TrainingResult
-from seq2seq_ext.translator import save_model
 
 
 def train(
@@ -31,7 +35,7 @@ def train(
     device: str | None = None,
     quiet: bool = False,
 ) -> TrainingResult:
-    """Trains a model on pairs of texts.
+    """Trains a model on pairs of texts, or of features and texts.
 
     The folder receives the model with the lowest validation loss, as
     :class:`~seq2seq_ext.translator.Translator` reads it, and ``checkpoint.pt``. Under torchrun
@@ -39,11 +43,12 @@ def train(
 
     Args:
         folder: where to write; made if need be.
-        training: pairs to learn; the vocabularies are theirs.
+        training: pairs to learn; the vocabularies are theirs, and the size of their features.
         validation: pairs that decide which weights are kept; without any, the last are.
-        tokenization: units of both sides.
+        tokenization: units of both sides; the source's are ``"features"`` if it is no text.
         options: see :class:`TrainingOptions`.
-        model: fields of :class:`~seq2seq_ext.models.Seq2SeqConfig` but the vocabulary sizes.
+        model: fields of :class:`~seq2seq_ext.models.Seq2SeqConfig` but the vocabulary and feature
+            sizes.
         resume: go on from the folder's checkpoint, if there is one; data and options must be
             the same.
         overwrite: forget the folder's earlier run.
@@ -62,22 +67,19 @@ def train(
         raise ValueError("train: training: expected at least one pair, got none")
     if checkpoint.exists() and not resume and not overwrite:
         raise ValueError(f"{folder}: holds a training run; resume it or overwrite it")
-    source = Vocabulary.build(tokenization.split_source(pair.source) for pair in training)
-    target = Vocabulary.build(tokenization.split_target(pair.target) for pair in training)
-    config = Seq2SeqConfig(
-        source_vocabulary_size=len(source), target_vocabulary_size=len(target), **(model or {})
-    )
+    _check_sources({"training": training, "validation": validation}, tokenization)
+    encoder = _Encoder.of(training, tokenization)
+    config = encoder.config(model or {})
     world = World(device)
     try:
         torch.manual_seed(options.seed)
         network = Seq2Seq(config)
         encoded, encoded_validation = (
-            [_encode(pair, tokenization, source, target) for pair in pairs]
-            for pairs in (training, validation)
+            [encoder.encode(pair) for pair in pairs] for pairs in (training, validation)
         )
 
         def save() -> None:
-            save_model(folder, network, source, target, tokenization)
+            save_model(folder, network, encoder.source, encoder.target, tokenization)
 
         if world.is_main:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,13 +109,50 @@ def train(
         world.close()
 
 
-def _encode(
-    pair: Pair, tokenization: Tokenization, source: Vocabulary, target: Vocabulary
-) -> Example:
-    return Example(
-        source.encode(tokenization.split_source(pair.source)),
-        target.encode(tokenization.split_target(pair.target), bos=True, eos=True),
-    )
+@dataclass(frozen=True)
+class _Encoder:
+    """Turns pairs into what a model reads: ids by vocabulary, features as they are."""
+
+    source: Vocabulary | None
+    feature_size: int | None
+    target: Vocabulary
+    tokenization: Tokenization
+
+    @classmethod
+    def of(cls, training: Sequence[Pair], tokenization: Tokenization) -> "_Encoder":
+        """The vocabularies, or the size of the features, of the training pairs."""
+        target = Vocabulary.build(tokenization.split_target(pair.target) for pair in training)
+        if isinstance(first := training[0].source, Tensor):
+            return cls(None, first.size(1), target, tokenization)
+        texts = (pair.source for pair in training if isinstance(pair.source, str))
+        source = Vocabulary.build(map(tokenization.split_source, texts))
+        return cls(source, None, target, tokenization)
+
+    def config(self, fields: Mapping[str, Any]) -> Seq2SeqConfig:
+        return Seq2SeqConfig(
+            source_vocabulary_size=None if self.source is None else len(self.source),
+            source_feature_size=self.feature_size,
+            target_vocabulary_size=len(self.target),
+            **fields,
+        )
+
+    def encode(self, pair: Pair) -> Example:
+        target = self.target.encode(self.tokenization.split_target(pair.target), bos=True, eos=True)
+        if self.source is None or isinstance(pair.source, Tensor):
+            return Example(torch.as_tensor(pair.source, dtype=torch.float32), target)
+        return Example(self.source.encode(self.tokenization.split_source(pair.source)), target)
+
+
+def _check_sources(corpora: Mapping[str, Sequence[Pair]], tokenization: Tokenization) -> None:
+    """Every source is a text, or every one is features of one size, as the tokenization says."""
+    size = None
+    for name, pairs in corpora.items():
+        for i, pair in enumerate(pairs):
+            where = f"train: {name}[{i}]: source"
+            if tokenization.source == FEATURES:
+                size = check_features(where, pair.source, size).size(1)
+            elif not isinstance(pair.source, str):
+                raise TypeError(f"{where}: expected a str, got {type(pair.source).__name__}")
 
 
 def _digest(*corpora: Sequence[Pair]) -> str:
@@ -121,5 +160,6 @@ def _digest(*corpora: Sequence[Pair]) -> str:
     for pairs in corpora:
         digest.update(f"{len(pairs)}\n".encode())
         for pair in pairs:
-            digest.update(f"{pair.source}\t{pair.target}\n".encode("utf-8", "surrogatepass"))
+            digest.update(source_bytes(pair.source))
+            digest.update(f"\t{pair.target}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]

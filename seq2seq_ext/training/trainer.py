@@ -59,7 +59,7 @@ class Trainer:
 
     Args:
         model: a module with :meth:`Trainable.loss`, such as :class:`seq2seq_ext.Seq2Seq`.
-        training: the examples to learn.
+        training: the examples to learn; noise is for sources of ids.
         validation: the examples that decide which weights are best; may be empty.
         options: see :class:`TrainingOptions`.
         folder: an existing folder for the checkpoint.
@@ -90,6 +90,10 @@ class Trainer:
     ) -> None:
         if not training:
             raise ValueError("Trainer: training: expected at least one example, got none")
+        if options.noise and any(isinstance(example.source, Tensor) for example in training):
+            raise ValueError(
+                f"Trainer: options: expected no noise on sources of features, got {options.noise}"
+            )
         self.world = world or World("cpu")
         self.model = model.to(self.world.device)
         self.training, self.validation = training, validation
@@ -216,6 +220,8 @@ class Trainer:
 
     def _noisy(self, index: int) -> Example:
         example = self.training[index]
+        if isinstance(example.source, Tensor):
+            return example
         key = f"{self.options.seed}/{self.state.epoch}/{index}"
         source = self.options.noise(example.source, unk_id=self.unk_id, key=key)
         return Example(source, example.target)
