@@ -1,4 +1,7 @@
-"""The mark of tests that need a GPU."""
+"""The mark of tests that need a GPU, and its settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,3 +16,11 @@ def _missing() -> str | None:
 
 
 needs_cuda = pytest.mark.skipif(_missing() is not None, reason=_missing() or "")
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,11 +1,8 @@
 """The product kernel of CUDA: on the emulated device, and on a GPU where there is one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
-from cuda_device import needs_cuda
+from cuda_device import needs_cuda, tf32
 from emulated_cuda import emulated_cuda
 from torch.nn.functional import linear as torch_linear
 
@@ -13,14 +10,6 @@ from seq2seq_ext import ops
 
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 33, 65), (70, 64, 16), (2, 300, 19), (130, 72, 140)]
 EMPTY = [(0, 4, 5), (4, 0, 6), (4, 6, 0)]  # rows, inputs, outputs
-
-
-@contextmanager
-def tf32() -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    yield
-    torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def make(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> list[torch.Tensor]:

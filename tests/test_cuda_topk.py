@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cuda_device import needs_cuda
+from cuda_device import needs_cuda, tf32
 from emulated_cuda import emulated_cuda
 from test_topk import ROWS, check
 
@@ -92,8 +92,81 @@ def test_wrong_k_raises(k: int) -> None:
         ops.log_softmax_topk(torch.randn(2, 7), k)
 
 
+LINEAR = [(1, 5, 7, 3), (70, 33, 200, 9), (3, 16, 1000, 70), (130, 40, 129, 1)]  # rows, I, V, k
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+def check_linear(shape: tuple[int, int, int, int], tensors: list[torch.Tensor]) -> None:
+    found = ops.linear_log_softmax_topk(*tensors, shape[3])
+    expected = ops.log_softmax_topk(ops.linear(*tensors), shape[3])
+    assert all(map(torch.equal, found, expected))
+
+
+def make_linear(shape: tuple[int, int, int, int], dtype: torch.dtype) -> list[torch.Tensor]:
+    rows, inputs, vocabulary, _ = shape
+    shapes = ((rows, inputs), (vocabulary, inputs), (vocabulary,))
+    return [torch.randn(s).to(dtype) for s in shapes]
+
+
+@pytest.mark.parametrize("shape", LINEAR, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_logits_that_never_get_to_memory_give_the_same_bits(
+    dtype: torch.dtype, shape: tuple[int, int, int, int]
+) -> None:
+    tensors = make_linear(shape, dtype)
+    with emulated_cuda(seed=1):
+        check_linear(shape, tensors)
+        check_linear(shape, [*tensors[:2], None])
+        if dtype == torch.float32:
+            with tf32():
+                check_linear(shape, tensors)
+    log_probs, indices = reference.linear_log_softmax_topk(*(t.double() for t in tensors), shape[3])
+    with emulated_cuda():
+        found = ops.linear_log_softmax_topk(*tensors, shape[3])
+    size = tensors[0].double().abs().max() * tensors[1].double().abs().max() * shape[1]
+    tolerance = float(2 * torch.finfo(dtype).eps * size)
+    torch.testing.assert_close(found[0].double(), log_probs, rtol=0, atol=tolerance)
+    if dtype == torch.float64:
+        assert torch.equal(found[1], indices)
+
+
+def test_a_row_of_a_product_stands_alone() -> None:
+    x, w, b = make_linear((70, 33, 200, 5), torch.bfloat16)
+    with emulated_cuda():
+        together = ops.linear_log_softmax_topk(x, w, b, 5)
+        alone = ops.linear_log_softmax_topk(x[66:67], w, b, 5)
+        assert all(torch.equal(a[0], t[66]) for a, t in zip(alone, together, strict=True))
+        x[3, 2] = torch.nan
+        poisoned = ops.linear_log_softmax_topk(x, w, b, 5)
+    others = [i for i in range(70) if i != 3]
+    assert all(torch.equal(p[others], t[others]) for p, t in zip(poisoned, together, strict=True))
+    assert (poisoned[0][3] == -INF).all()
+
+
+def test_wrong_arguments_of_a_product_are_named() -> None:
+    x, w, b = make_linear((2, 3, 4, 1), torch.float32)
+    op = "^linear_log_softmax_topk: "
+    with emulated_cuda():
+        with pytest.raises(ValueError, match=op + r"k: expected 1 to V = 4, got 5"):
+            ops.linear_log_softmax_topk(x, w, b, 5)
+        with pytest.raises(ValueError, match=op + r"weight: expected V >= 1"):
+            ops.linear_log_softmax_topk(x, w[:0], None, 1)
+        with pytest.raises(ValueError, match=op + r"packed: expected None on CUDA"):
+            ops.linear_log_softmax_topk(x, w, b, 1, packed=torch.ones(1))
+
+
 @needs_cuda
 @pytest.mark.cuda
 @pytest.mark.parametrize(("vocabulary", "k"), SIZES)
 def test_gpu_equals_reference(vocabulary: int, k: int) -> None:
     check(torch.randn(2, vocabulary, device="cuda") * 4, min(k, vocabulary))
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", LINEAR, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gpu_logits_never_get_to_memory(
+    dtype: torch.dtype, shape: tuple[int, int, int, int]
+) -> None:
+    check_linear(shape, [t.cuda() for t in make_linear(shape, dtype)])

@@ -1,44 +1,35 @@
-// The twin of ../topk.h on a GPU, in two stages: parts of each row, then the row. The cut of a row
-// follows from the vocabulary alone, so a row's bits depend on nothing but itself.
+// The twin of ../topk.h on a GPU, in two stages: blocks of each row, then the row. The cut of a row
+// follows from nothing but its length, so its bits depend on nothing but itself, and are the same
+// whether its logits lie in memory or have just been made.
 #pragma once
 
 #include "../topk.h"
-#include "types.h"
+#include "gemm.h"
 
 namespace seq2seq_ext::cuda {
 
-constexpr int64_t kMostTopkParts = 64;
+constexpr int64_t kScanned = 64;  // logits of a block: of one BlockSum and one list of tokens
 
-constexpr int64_t topk_parts(int64_t vocabulary) {
-  constexpr int64_t kLeast = 2048;
-  const int64_t parts = (vocabulary + kLeast - 1) / kLeast;
-  return parts < kMostTopkParts ? parts : kMostTopkParts;
-}
+constexpr int64_t topk_lists(int64_t vocabulary) { return (vocabulary + kScanned - 1) / kScanned; }
 
-// Logits of a part, but for the last one.
-constexpr int64_t topk_part_size(int64_t vocabulary) {
-  const int64_t parts = topk_parts(vocabulary);
-  return (vocabulary + parts - 1) / parts;
-}
-
-// The tokens that a part may offer.
-constexpr int64_t topk_offers(int64_t vocabulary, int64_t k) {
-  const int64_t size = topk_part_size(vocabulary);
-  return k < size ? k : size;
-}
+// The tokens of a list, best first.
+constexpr int64_t topk_offers(int64_t k) { return k < kScanned ? k : kScanned; }
 
 template <typename T>
 struct TopkRows {
   int64_t rows, vocabulary, k;  // 1 <= k <= vocabulary
-  const T* logits;              // [rows, V]
-  int64_t stride;               // from one row to the next
-  BlockSum* sums;               // [rows, parts] scratch
-  Token<Acc<T>>* offers;        // [rows, parts, topk_offers()] scratch
-  T* log_probs;                 // [rows, k]
-  int64_t* tokens;              // [rows, k]
+  BlockSum* sums;               // [rows, topk_lists()] scratch
+  Token<Acc<T>>* offers;        // [rows, topk_lists(), topk_offers()] scratch
+  T* log_probs;                 // [rows, k] out
+  int64_t* tokens;              // [rows, k] out
 };
 
+// logits: [rows, V], `stride` from one row to the next.
 template <typename T>
-void log_softmax_topk(const TopkRows<T>&, Stream);
+void log_softmax_topk(const TopkRows<T>&, const T* logits, int64_t stride, Stream);
+
+// The same for the logits that gemm() would give, which never get to memory.
+template <typename T>
+void linear_log_softmax_topk(const TopkRows<T>&, const Gemm<T>&, bool tf32, Stream);
 
 }  // namespace seq2seq_ext::cuda

@@ -1,12 +1,9 @@
-#include "../linear.h"
+#include "linear.h"
 
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <vector>
-
-#include "device.h"
-#include "kernels/cuda/gemm.h"
 
 namespace seq2seq_ext::cuda {
 
@@ -14,27 +11,15 @@ namespace {
 
 using at::Tensor;
 
-Tensor linear(const Tensor& any_input, const Tensor& any_weight, const std::optional<Tensor>& bias,
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const std::optional<Tensor>& packed) {
-  const char* op = "linear";
-  const c10::DeviceGuard guard(any_weight.device());
-  check_type(op, "weight", any_weight);
-  check_dim(op, "weight", any_weight, 2, "[O, I]");
-  check_linear_input(op, any_input, any_weight, bias);
-  TORCH_CHECK_VALUE(!packed, op, ": packed: expected None on CUDA, where weights are read as they ",
-                    "are, got a tensor");
-  const Tensor input = any_input.contiguous(), weight = dense_rows(any_weight);
-  const int64_t columns = weight.size(0), depth = weight.size(1);
-  const at::ScalarType type = weight.scalar_type();
+  const c10::DeviceGuard guard(weight.device());
+  const LinearInputs x("linear", input, weight, bias, packed);
   std::vector<int64_t> shape = input.sizes().vec();
-  shape.back() = columns;
+  shape.back() = weight.size(0);
   const Tensor output = at::empty(shape, input.options());
-  const Tensor wide_bias = bias ? bias->to(accumulator(type)).contiguous() : Tensor();
-  with_type(type, [&]<typename T>() {
-    gemm<T>({columns ? output.numel() / columns : 0, columns, depth,
-             matrix(data<const T>(input), depth), data<const T>(weight), weight.stride(0),
-             data<const Acc<T>>(wide_bias)},
-            data<T>(output), false, allows_tf32(), current_stream(input));
+  with_type(weight.scalar_type(), [&]<typename T>() {
+    gemm<T>(x.product<T>(), data<T>(output), false, allows_tf32(), current_stream(input));
   });
   return output;
 }
