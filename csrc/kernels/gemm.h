@@ -42,7 +42,8 @@ struct Gemm {
   T* const* c;           // c[m] -> [N], contiguous; may not overlap a or b
   const T* bias;         // [N], added when accumulate is false; may be null
   bool accumulate;       // start from what C holds
-  int64_t a_stride = 1;  // 1, or the row size of a matrix whose transpose A is; 1 if encodes
+  int64_t a_stride = 1;  // 1, or the row size of a matrix whose transpose A is: its columns lie
+                         // side by side, a[m] = a[0] + m; 1 if encodes
 };
 
 template <typename T>

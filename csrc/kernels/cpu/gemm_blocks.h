@@ -10,12 +10,12 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 // A sum of floats is cut twice: into chains of multiply-adds, so that rounding errors grow with
 // the chain and the number of chains, not with the depth (a weight gradient's is T*B); and into
-// passes, so that a panel's part stays in L1 while a block of rows goes by. Encoded rows are one
-// chain: their rounding is far behind the encoding's.
+// passes, so that the strips of a block of rows stay in L2. Encoded rows are one chain: their
+// rounding is far behind the encoding's.
 template <class W>
 constexpr int64_t kChain = W::kEncodes ? int64_t{1} << 40 : 32;
 template <class W>
-constexpr int64_t kPass = W::kEncodes ? kChain<W> : 1024 / sizeof(typename W::T);
+constexpr int64_t kPass = W::kEncodes ? kChain<W> : 2048 / sizeof(typename W::T);
 
 // Rows that a panel's part is read for at a time.
 constexpr int64_t kBlockRows = 8 * kTileRows;
@@ -63,29 +63,38 @@ void multiply_panel(const Gemm<typename W::T>& g, const Share& rows, int64_t k0,
         scratch.a[m] = behind<typename W::Row>(g.a[row + m], W::kRowHead);
     else
       find_rows<W>(scratch.strips, row - rows.begin, height, depth, scratch.a);
-    for (int64_t k = 0; k == 0 || k < depth; k += kChain<W>) {
-      multiply_tiles<W>({scratch.a, panel + (k0 + k) * kWidth,
-                         groups<W>(smaller(kChain<W>, depth - k)), 0, scratch.tile, kWidth, k > 0},
-                        height, 1);
-      if (!W::kEncodes) scratch.a[0] += kChain<W> * height;
-    }
+    for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g.c[row + m] + n0);
+    // The last rows ask for the next panel's part.
+    const int64_t ahead = row + height < rows.end ? kPrefetch : panel_bytes<W>(g.depth);
+    multiply_tiles<W>({scratch.a, panel + k0 * kWidth, groups<W>(depth), 0, scratch.tile, kWidth,
+                       false, kChain<W>, ahead},
+                      height, 1);
     finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
   }
+}
+
+// The strips of a block of rows for one pass.
+template <typename T>
+void prepare_block(const Gemm<T>& g, const Share& rows, int64_t k0, int64_t depth, T* strips) {
+  const auto at = [&](int64_t i) {
+    return static_cast<const T*>(g.a[rows.begin + i]) + k0 * g.a_stride;
+  };
+  if (g.a_stride == 1)
+    copy_to_strips(at, rows.end - rows.begin, depth, strips);
+  else
+    copy_columns_to_strips(at(0), g.a_stride, rows.end - rows.begin, depth, strips);
 }
 
 // GemmKernels::multiply.
 template <class W>
 void multiply(const Gemm<typename W::T>& g, int64_t row_begin, int64_t row_end, int64_t panel_begin,
               int64_t panel_end) {
-  using T = typename W::T;
   Scratch<W> scratch;
   for (int64_t row = row_begin; row < row_end; row += kBlockRows)
     for (int64_t k0 = 0; k0 == 0 || k0 < g.depth; k0 += kPass<W>) {
       const Share rows{row, smaller(row + kBlockRows, row_end)};
       if constexpr (!W::kEncodes)
-        prepare_rows<W>(
-            [&](int64_t i) { return static_cast<const T*>(g.a[row + i]) + k0 * g.a_stride; },
-            g.a_stride, rows.end - rows.begin, smaller(kPass<W>, g.depth - k0), scratch.strips);
+        prepare_block(g, rows, k0, smaller(kPass<W>, g.depth - k0), scratch.strips);
       for (int64_t p = panel_begin; p < panel_end; ++p) multiply_panel(g, rows, k0, p, scratch);
     }
 }

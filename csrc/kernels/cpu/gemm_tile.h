@@ -11,13 +11,22 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 // registers, or 32 with AVX-512.
 constexpr int kTileRows = kVectorBytes == 64 ? 12 : 6;
 
-// How many rows of a panel to ask for ahead: panels stream from L2, and the hardware's own
+// How many bytes ahead of a panel's row to ask for: panels stream from L2, and the hardware's own
 // prefetch stops at every page.
-constexpr int kPrefetch = 24;
+constexpr int64_t kPrefetch = 3072;
 
 template <typename T>
 constexpr int64_t panel_count(int64_t columns) {
   return (columns + kPanelWidth<T> - 1) / kPanelWidth<T>;
+}
+
+// Prefetches kCount values that are read, or written (kWrite), when a tile is done: rows far apart
+// are nothing that the hardware foresees.
+template <int kWrite, int64_t kCount, typename T>
+inline void ask_for(const T* values) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kCount; i += kLine) __builtin_prefetch(values + i, kWrite);
 }
 
 template <class W>
@@ -29,50 +38,64 @@ struct Tile {
   int64_t panel_stride;              // bytes from one panel to the next
   T* c;                              // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
-  bool accumulate;  // the finished sum is added to c
+  bool accumulate;            // the finished sum is added to c
+  int64_t chain = steps;      // groups that are summed in registers before c takes the sum
+  int64_t ahead = kPrefetch;  // bytes from a panel's row to what is asked for meanwhile
 };
 
 template <int kRows, int kPanels, class W>
 inline void multiply_tile(const Tile<W>& t) {
   using T = typename W::T;
   constexpr int kWidth = kPanelWidth<T>, kLanes = Simd<T>::kLanes;
-  typename W::Sum acc[kRows][kPanels][2];
-#pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m)
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      acc[m][p][0] = typename W::Sum{};
-      acc[m][p][1] = typename W::Sum{};
-    }
+  constexpr int kStep = kWidth * W::kGroup, kRowStep = W::kEncodes ? W::kRowStep : kRows;
   const typename W::Row* a[kRows];
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) a[m] = W::kEncodes ? t.a[m] : t.a[0] + m;
-  constexpr int kStep = kWidth * W::kGroup, kRowStep = W::kEncodes ? W::kRowStep : kRows;
   const typename W::Stored* b = t.panels;
-  for (int64_t k = 0; k < t.steps * kRowStep; k += kRowStep, b += kStep) {
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      const typename W::Stored* row = behind<typename W::Stored>(b, p * t.panel_stride);
-      __builtin_prefetch(row + kPrefetch * kStep);
-      const typename W::Weights b0 = W::load(row);
-      const typename W::Weights b1 = W::load(row + kStep / 2);
+  const int64_t steps = t.steps * kRowStep, chain = t.chain * kRowStep, c_stride = t.c_stride;
+  const int64_t panel_stride = t.panel_stride;
+  bool onto_c = t.accumulate;
+  int64_t k = 0;
+  do {
+    typename W::Sum acc[kRows][kPanels][2];
 #pragma GCC unroll 12
-      for (int m = 0; m < kRows; ++m) {
-        W::step(a[m] + k, b0, acc[m][p][0]);
-        W::step(a[m] + k, b1, acc[m][p][1]);
+    for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) {
+        acc[m][p][0] = typename W::Sum{};
+        acc[m][p][1] = typename W::Sum{};
+      }
+    for (const int64_t end = smaller(k + chain, steps); k < end; k += kRowStep, b += kStep) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) {
+        const typename W::Stored* row = behind<typename W::Stored>(b, p * panel_stride);
+        constexpr int64_t kBytes = kStep * sizeof(*row);
+#pragma GCC unroll 4
+        for (int64_t line = 0; line < kBytes; line += 64)
+          __builtin_prefetch(behind<char>(row, t.ahead + line));
+        const typename W::Weights b0 = W::load(row);
+        const typename W::Weights b1 = W::load(row + kStep / 2);
+#pragma GCC unroll 12
+        for (int m = 0; m < kRows; ++m) {
+          W::step(a[m] + k, b0, acc[m][p][0]);
+          W::step(a[m] + k, b1, acc[m][p][1]);
+        }
       }
     }
-  }
+    T* c = t.c;
 #pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m)
+    for (int m = 0; m < kRows; ++m, c += c_stride)
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      T* end = t.c + m * t.c_stride + p * kWidth;
-      const typename W::Stored* panel = behind<typename W::Stored>(t.panels, p * t.panel_stride);
-      for (int half = 0; half < 2; ++half, end += kLanes)
-        store(end,
-              W::finish(acc[m][p][half], a[m], panel, half * kLanes, t.accumulate ? end : nullptr));
-    }
+      for (int p = 0; p < kPanels; ++p) {
+        const auto* panel = behind<typename W::Stored>(t.panels, p * panel_stride);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+          T* to = c + p * kWidth + half * kLanes;
+          store(to, W::finish(acc[m][p][half], a[m], panel, half * kLanes, onto_c ? to : nullptr));
+        }
+      }
+    onto_c = true;
+  } while (k < steps);
 }
 
 template <int kRows, class W>
@@ -128,30 +151,47 @@ inline int64_t tile_height(int64_t rows_left) {
   return (rows_left + tiles - 1) / tiles;
 }
 
-// One row of a strip.
-template <typename T>
-inline void interleave(const T* row, int64_t stride, int64_t depth, int64_t height, T* strip) {
-  for (int64_t k = 0; k < depth; ++k) strip[k * height] = row[k * stride];
+// Rows that are not encoded are copied, tile by tile, to strips [depth][rows of the tile]: as they
+// are, they would often lie a power of two apart, so that L1 could not hold a line of each, and
+// take a pointer each.
+template <typename T, class At>
+inline void copy_to_strips(const At& at, int64_t rows, int64_t depth, T* strips) {
+  for (int64_t row = 0, height; row < rows; row += height, strips += height * depth) {
+    height = tile_height(rows - row);
+    for (int64_t m = 0; m < height; ++m) {
+      const T* from = at(row + m);
+      for (int64_t k = 0; k < depth; ++k) strips[k * height + m] = from[k];
+    }
+  }
 }
 
-// Rows of A become what tiles read. Encoded rows lie row_bytes apart. Rows that are not encoded
-// are copied, tile by tile, to strips [depth][rows of the tile]: as they are, they would often
-// lie a power of two apart, so that L1 could not hold a line of each, and take a pointer each.
-//
-// at(row) -> T [depth], elements stride apart. prepared: rows * row_bytes(depth) bytes.
-template <class W, class At>
-inline void prepare_rows(const At& at, int64_t stride, int64_t rows, int64_t depth,
-                         void* prepared) {
-  using T = typename W::T;
-  const int64_t bytes = row_bytes<W>(depth);
-  for (int64_t row = 0, height; row < rows; row += height) {
-    height = tile_height(rows - row);
-    for (int64_t m = 0; m < height; ++m)
-      if constexpr (W::kEncodes)
-        encode_row<W>(at(row + m), stride, depth, behind<char>(prepared, (row + m) * bytes));
-      else
-        interleave(at(row + m), stride, depth, height, behind<T>(prepared, row * bytes) + m);
+// The same of neighbouring columns, the first of them at `from`, elements stride apart: a few
+// elements of all columns at a time, so that lines a power of two apart are read while L1 has them.
+template <typename T>
+inline void copy_columns_to_strips(const T* from, int64_t stride, int64_t columns, int64_t depth,
+                                   T* strips) {
+  constexpr int64_t kFew = 8;
+  for (int64_t begin = 0; begin < depth; begin += kFew) {
+    const int64_t end = smaller(begin + kFew, depth);
+    for (int64_t column = 0, height; column < columns; column += height) {
+      height = tile_height(columns - column);
+      T* strip = strips + column * depth;
+      for (int64_t k = begin; k < end; ++k)
+        for (int64_t m = 0; m < height; ++m) strip[k * height + m] = from[k * stride + column + m];
+    }
   }
+}
+
+// Rows of A become what tiles read: strips, or encoded rows, row_bytes apart.
+//
+// at(row) -> T [depth], once a row, in order. prepared: rows * row_bytes(depth) bytes.
+template <class W, class At>
+inline void prepare_rows(const At& at, int64_t rows, int64_t depth, void* prepared) {
+  if constexpr (W::kEncodes)
+    for (int64_t row = 0; row < rows; ++row)
+      encode_row<W>(at(row), 1, depth, behind<char>(prepared, row * row_bytes<W>(depth)));
+  else
+    copy_to_strips(at, rows, depth, static_cast<typename W::T*>(prepared));
 }
 
 // A tile's rows among the prepared.

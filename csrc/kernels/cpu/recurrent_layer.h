@@ -42,14 +42,13 @@ struct Slice {
 template <class Cell, class W>
 struct ForwardWorkspace {
   using T = typename W::T;
-  int64_t chunk_rows, chunk_stride, tile, inputs, states, per_thread, unprojected, size;
+  int64_t chunk_rows, tile, inputs, states, per_thread, unprojected, size;
 
   ForwardWorkspace(const RecurrentSizes& s, int64_t batch, int team_size) {
     const int64_t blocks = (panel_count<T>(s.hidden) + team_size - 1) / team_size;
     const int64_t state = s.output > s.hidden ? s.output : s.hidden;
     chunk_rows = batch > kChunkRows ? batch : kChunkRows;
-    chunk_stride = blocks * Cell::kGates * kPanelWidth<T>;
-    tile = lines(chunk_rows * chunk_stride * sizeof(T));
+    tile = lines(blocks * chunk_rows * Cell::kGates * kPanelWidth<T> * sizeof(T));
     inputs = tile + lines(kTileRows * Cell::kGates * kPanelWidth<T> * sizeof(T));
     states = inputs + lines(chunk_rows * row_bytes<W>(s.input));
     per_thread = states + lines(batch * row_bytes<W>(state));
@@ -119,9 +118,17 @@ class ForwardPass {
   const T* previous_state(int64_t s, int64_t b) const {
     return s > 0 ? output_row(s - 1, b) : a_.h_0 + a_.ragged.rows[b] * a_.sizes.output;
   }
-  T* chunk_row(int64_t s, int64_t b) const {
-    const int64_t row = a_.ragged.offsets[s] - a_.ragged.offsets[chunk_begin_] + b;
-    return chunk_ + row * space_.chunk_stride;
+  T* new_state(int64_t s, int64_t b) const {
+    return a_.sizes.projected ? unprojected_ + a_.ragged.rows[b] * a_.sizes.hidden
+                              : output_row(s, b);
+  }
+  // Projected inputs lie [block][row of the chunk][G][kWidth].
+  T* chunk_row(int64_t block, int64_t row) const {
+    return chunk_ + ((block - hidden_slice_.begin) * space_.chunk_rows + row) * kBlock;
+  }
+
+  const T* projected_inputs(int64_t s, int64_t b, int64_t block) const {
+    return chunk_row(block, a_.ragged.offsets[s] - a_.ragged.offsets[chunk_begin_] + b);
   }
 
   void copy_columns(T* to, const T* from, int64_t row_size, const Slice<T>& slice) const {
@@ -147,19 +154,18 @@ class ForwardPass {
       if (b == r.active[s]) ++s, b = 0;
       return input_row(s, b++);
     };
-    prepare_rows<W>(next_input, 1, rows, depth, inputs_);
+    prepare_rows<W>(next_input, rows, depth, inputs_);
     const Row* a[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
       const auto* panels = panel(at_.weight_ih, block * Cell::kGates, bytes);
       const T* bias = behind<T>(a_.packed, at_.bias_x) + block * kBlock;
-      T* c = chunk_ + (block - hidden_slice_.begin) * kBlock;
       for (int64_t row = 0, height; row < rows; row += height) {
         height = tile_height(rows - row);
         find_rows<W>(inputs_, row, height, depth, a);
-        for (int64_t m = 0; m < height; ++m) copy(c + m * space_.chunk_stride, bias, kBlock);
-        multiply_tiles<W>({a, panels, groups<W>(depth), bytes, c, space_.chunk_stride, true},
-                          height, Cell::kGates);
-        c += height * space_.chunk_stride;
+        T* c = chunk_row(block, row);
+        for (int64_t m = 0; m < height; ++m) copy(c + m * kBlock, bias, kBlock);
+        multiply_tiles<W>({a, panels, groups<W>(depth), bytes, c, kBlock, true}, height,
+                          Cell::kGates);
       }
     }
   }
@@ -167,13 +173,14 @@ class ForwardPass {
   void step(int64_t s) const {
     const int64_t active = a_.ragged.active[s], depth = a_.sizes.output;
     const int64_t bytes = panel_bytes<W>(depth);
-    prepare_rows<W>([&](int64_t b) { return previous_state(s, b); }, 1, active, depth, states_);
+    prepare_rows<W>([&](int64_t b) { return previous_state(s, b); }, active, depth, states_);
     const Row* h[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
       const auto* panels = panel(at_.weight_hh, block * Cell::kGates, bytes);
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
         find_rows<W>(states_, b, height, depth, h);
+        for (int64_t m = 0; m < height; ++m) ask_for_units(s, b + m, block);
         multiply_tiles<W>({h, panels, groups<W>(depth), bytes, tile_, kBlock, false}, height,
                           Cell::kGates);
         for (int64_t m = 0; m < height; ++m) finish_units(s, b + m, block, tile_ + m * kBlock);
@@ -181,13 +188,21 @@ class ForwardPass {
     }
   }
 
+  // Prefetches what finish_units is about to touch.
+  void ask_for_units(int64_t s, int64_t b, int64_t block) const {
+    const int64_t unit = block * kWidth;
+    ask_for<0, kBlock>(projected_inputs(s, b, block));
+    ask_for<1, kWidth>(new_state(s, b) + unit);
+    if (Cell::kHasCell) ask_for<1, kWidth>(a_.c_n + a_.ragged.rows[b] * a_.sizes.hidden + unit);
+  }
+
   // The cell's equations for one row and one block of units.
   void finish_units(int64_t s, int64_t b, int64_t block, const T* tile) const {
     const int64_t hidden = a_.sizes.hidden, row = a_.ragged.rows[b];
-    const T* chunk = chunk_row(s, b) + (block - hidden_slice_.begin) * kBlock;
+    const T* chunk = projected_inputs(s, b, block);
     const T* bias_h = behind<T>(a_.packed, at_.bias_h) + block * kBlock;
     const T* h_prev = previous_state(s, b);
-    T* to = a_.sizes.projected ? unprojected_ + row * hidden : output_row(s, b);
+    T* to = new_state(s, b);
     T* saved = a_.saved ? a_.saved + (a_.ragged.offsets[s] + b) * Cell::kSaved * hidden : nullptr;
     for (int half = 0; half < 2; ++half) {
       const int64_t lane = half * kLanes, unit = block * kWidth + lane, n = hidden - unit;
@@ -214,7 +229,7 @@ class ForwardPass {
     const int64_t active = a_.ragged.active[s], depth = a_.sizes.hidden;
     const int64_t bytes = panel_bytes<W>(depth);
     const auto unprojected = [&](int64_t b) { return unprojected_ + a_.ragged.rows[b] * depth; };
-    prepare_rows<W>(unprojected, 1, active, depth, states_);
+    prepare_rows<W>(unprojected, active, depth, states_);
     const Row* a[kTileRows];
     for (int64_t block = output_slice_.begin; block < output_slice_.end; ++block) {
       const int64_t n0 = block * kWidth, n = a_.sizes.output - n0;
