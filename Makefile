@@ -10,7 +10,7 @@ WORDS ?= sequence recurrent
 
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
 
-.PHONY: build demo test test-all test-cuda test-peers bench lint clean
+.PHONY: build demo test test-all test-cuda test-peers bench bench-cuda lint clean
 
 build: $(VENV)/built
 
@@ -33,6 +33,10 @@ test-cuda:
 
 bench: $(VENV)/rivals
 	$(BIN)/python -m benchmarks
+
+# In the environment of test-cuda.
+bench-cuda:
+	$(PYTHON) -m benchmarks cuda
 
 test-peers: $(VENV)/peers
 	$(BIN)/python -m pytest tests/test_presets.py

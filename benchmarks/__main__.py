@@ -1,4 +1,4 @@
-"""Runs the named benchmarks (all without a name); ``--json FILE`` keeps the figures."""
+"""Runs the named benchmarks (all of the CPU without a name); ``--json FILE`` keeps the figures."""
 
 import argparse
 import importlib
@@ -19,17 +19,18 @@ NAMES = (
     "peers",
     "growth",
 )
+ON_GPU = ("cuda",)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES + ON_GPU))
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="bars and curves as PNG")
     args = parser.parse_args()
     for name in args.names:
-        if name not in NAMES:
-            parser.error(f"name: expected one of {', '.join(NAMES)}, got {name!r}")
+        if name not in NAMES + ON_GPU:
+            parser.error(f"name: expected one of {', '.join(NAMES + ON_GPU)}, got {name!r}")
     info = seq2seq_ext.info()
     print(", ".join(f"{key} {value}" for key, value in info.items()))
     comparisons = []

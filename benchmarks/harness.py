@@ -68,6 +68,12 @@ def _tensors(result: Any) -> list[Tensor]:
     return []
 
 
+def seconds_of(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def compare(
     work: str,
     ours: Run,
@@ -76,6 +82,7 @@ def compare(
     seconds: float = 3.0,
     atol: float = 1e-4,
     equal: bool = True,
+    seconds_of: Callable[[Run], float] = seconds_of,
 ) -> Comparison:
     """Checks that all give the same tensors, then times them in turn.
 
@@ -86,6 +93,7 @@ def compare(
         atol: how far results may lie apart.
         equal: False where a rival's result can't be compared (training steps, say, whose
             gradients the caller has compared).
+        seconds_of: runs a contender once and times it.
     """
     contenders = {"ours": ours, **rivals}
     expected = _tensors(ours())
@@ -94,19 +102,19 @@ def compare(
         for a, b in zip(expected, got, strict=False):
             if equal and not torch.allclose(a, b, atol=atol, rtol=1e-3):
                 raise AssertionError(f"{work}: {name} differs by {(a - b).abs().max():.2e}")
-    return Comparison(work, measure(contenders, seconds))
+    return Comparison(work, measure(contenders, seconds, seconds_of))
 
 
-def measure(contenders: dict[str, Run], seconds: float) -> list[Timing]:
+def measure(
+    contenders: dict[str, Run], seconds: float, seconds_of: Callable[[Run], float] = seconds_of
+) -> list[Timing]:
     """Times all in turn for about ``seconds``, at least five times."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     end, rounds = time.perf_counter() + seconds, 0
     while time.perf_counter() < end or rounds < 5:
         rounds += 1
         for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            samples[name].append(time.perf_counter() - start)
+            samples[name].append(seconds_of(run))
     return [_timing(name, values) for name, values in samples.items()]
 
 

@@ -13,6 +13,7 @@ import torch
 from emulated_cuda import ROOT, load
 
 ARCHITECTURES = (80, 90, 100)
+REGISTERS = 65536  # of a multiprocessor, of all three
 KERNELS = sorted((ROOT / "csrc" / "kernels" / "cuda").glob("*.cu"))
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
 
@@ -35,11 +36,19 @@ def compile_kernels(file: Path, to: Path) -> str:
 
 
 def check_report(file: Path, report: str) -> None:
-    """No spills. Registers always suffice for kThreads * kBlocksPerSm: run_kernel's launch bounds
-    make the compiler keep that, by spilling if it must."""
-    assert report.count("bytes spill stores") >= len(ARCHITECTURES)
-    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    assert set(spills) == {("0", "0")}, f"{file.name} spills"
+    """No spills, and registers for the kBlocksPerSm blocks of kThreads that a kernel claims."""
+    kernels = re.findall(
+        r"Compiling entry function '\S+?Li(\d+)ELi(\d+)EEEvT_' for 'sm_(\d+)'\n.*\n"
+        r".*\s(\d+) bytes spill stores, (\d+) bytes spill loads\n.*Used (\d+) registers",
+        report,
+    )
+    assert len(kernels) == report.count("Compiling entry function") >= len(ARCHITECTURES)
+    assert {int(k[2]) for k in kernels} == set(ARCHITECTURES)
+    for threads, blocks, architecture, stores, loads, registers in (map(int, k) for k in kernels):
+        where = f"{file.name}, sm_{architecture}, {threads} threads, {blocks} blocks"
+        assert stores == loads == 0, f"{where}: spills"
+        of_warp = -(-registers * 32 // 256) * 256  # as they are handed out
+        assert of_warp * threads // 32 * blocks <= REGISTERS, f"{where}: {registers} registers"
 
 
 @needs_nvcc

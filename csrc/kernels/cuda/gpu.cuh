@@ -134,15 +134,16 @@ inline void check(cudaError_t error) {
     throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocksPerSm)
-    run_kernel(const Kernel kernel) {
+// Threads and blocks are part of the name, for who reads the compiler's report.
+template <class Kernel, int kThreads = Kernel::kThreads, int kBlocks = Kernel::kBlocksPerSm>
+__global__ void __launch_bounds__(kThreads, kBlocks) run_kernel(const Kernel kernel) {
   extern __shared__ __align__(16) char shared[];
   kernel(shared);
 }
 
 template <class Kernel>
 void allow_shared(int64_t shared_bytes) {
+  static_assert(Kernel::kThreads * Kernel::kBlocksPerSm <= 2048, "more than an SM has places for");
   constexpr int64_t kAlwaysAllowed = 48 * 1024;
   if (shared_bytes > kAlwaysAllowed)
     check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
