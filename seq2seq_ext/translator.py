@@ -148,7 +148,7 @@ class Translator:
         vocabulary = self.parts.source_vocabulary
         if vocabulary is None:
             size = self.parts.model.config.source_feature_size
-            features = check_features(f"{where}: texts[{index}]", source, size)
+            features = check_features(where, f"texts[{index}]", source, size)
             return features.detach().to("cpu", next(self.parts.model.parameters()).dtype)
         if not isinstance(source, str):
             raise TypeError(f"{where}: texts[{index}]: expected a str, got {type(source).__name__}")

@@ -125,7 +125,7 @@ def _train(folder: Path, pairs: list[Pair], unit: str = "features", noise: float
 @pytest.mark.parametrize(
     ("pairs", "more", "error", "message"),
     [
-        ([Pair("ab", "x")], {}, TypeError, r"training\[0\]: source: expected a tensor"),
+        ([Pair("ab", "x")], {}, TypeError, r"training\[0\]: source: expected a Tensor"),
         ([Pair(spoken("a"), "x")], {"unit": "words"}, TypeError, r"source: expected a str"),
         ([Pair(spoken("a").long(), "x")], {}, TypeError, "expected float"),
         ([Pair(spoken("a")[0], "x")], {}, ValueError, r"expected shape \[S, F\]"),
@@ -164,7 +164,9 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
 def test_translator_names_what_it_cannot_read(model: Path) -> None:
     translator = Translator(model)
     for source, error, message in (
-        ("abc", TypeError, r"texts\[0\]: expected a tensor"),
+        ("abc", TypeError, r"texts\[0\]: expected a Tensor"),
+        (torch.zeros(4, 3).to_sparse(), ValueError, r"texts\[0\]: expected a strided"),
+        (torch.zeros(4, 3, device="meta"), ValueError, r"texts\[0\]: expected a strided"),
         (torch.zeros(4, 2), ValueError, r"texts\[0\]: expected shape \[S, 3\]"),
     ):
         with pytest.raises(error, match=message):
@@ -173,4 +175,4 @@ def test_translator_names_what_it_cannot_read(model: Path) -> None:
         translator.translate([torch.zeros(4, 3)], replace_unknown=True)
     with pytest.raises(ValueError, match="text: expected none"):
         translator.parts.tokenization.split_source("abc")
-    assert check_features("x", torch.zeros(0, 3)).shape == (0, 3)
+    assert check_features("a test", "x", torch.zeros(0, 3)).shape == (0, 3)

@@ -7,24 +7,26 @@ import numpy
 import torch
 from torch import Tensor
 
+from seq2seq_ext.models.check import plain
 from seq2seq_ext.text.corpus import Pair
 
 
-def check_features(where: str, value: object, size: int | None = None) -> Tensor:
+def check_features(where: str, name: str, value: object, size: int | None = None) -> Tensor:
     """``value``, if it is a source of features: float ``[S, size]``.
 
     Raises:
-        ValueError, TypeError: it isn't; the message begins with ``where``.
+        ValueError, TypeError: it isn't; the message begins with ``where`` and ``name``.
     """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{where}: expected a tensor of features, got {type(value).__name__}")
+    plain(where, name, value)
+    assert isinstance(value, Tensor)
     if not value.is_floating_point():
-        raise TypeError(f"{where}: expected float features, got {value.dtype}")
-    if value.dim() != 2 or value.size(1) != (value.size(1) if size is None else size):
-        width = "F" if size is None else size
-        raise ValueError(f"{where}: expected shape [S, {width}], got {list(value.shape)}")
+        raise TypeError(f"{where}: {name}: expected float features, got {value.dtype}")
+    if value.dim() != 2 or value.size(1) != (size or value.size(1)):
+        raise ValueError(
+            f"{where}: {name}: expected shape [S, {size or 'F'}], got {list(value.shape)}"
+        )
     if not value.isfinite().all():
-        raise ValueError(f"{where}: expected finite features, got nan or inf")
+        raise ValueError(f"{where}: {name}: expected finite features, got nan or inf")
     return value
 
 
@@ -42,7 +44,7 @@ def read_features(path: str | Path) -> Tensor:
     if not isinstance(array, numpy.ndarray) or array.dtype.kind != "f":
         got = f"{array.dtype}" if isinstance(array, numpy.ndarray) else "an archive"
         raise TypeError(f"{path}: expected an array of floats, got {got}")
-    return check_features(str(path), torch.from_numpy(array.astype(numpy.float32)))
+    return check_features("read_features", str(path), torch.from_numpy(array.astype(numpy.float32)))
 
 
 def load_sources(pairs: Sequence[Pair], folder: str | Path) -> list[Pair]:

@@ -148,11 +148,11 @@ def _check_sources(corpora: Mapping[str, Sequence[Pair]], tokenization: Tokeniza
     size = None
     for name, pairs in corpora.items():
         for i, pair in enumerate(pairs):
-            where = f"train: {name}[{i}]: source"
+            place = f"{name}[{i}]: source"
             if tokenization.source == FEATURES:
-                size = check_features(where, pair.source, size).size(1)
+                size = check_features("train", place, pair.source, size).size(1)
             elif not isinstance(pair.source, str):
-                raise TypeError(f"{where}: expected a str, got {type(pair.source).__name__}")
+                raise TypeError(f"train: {place}: expected a str, got {type(pair.source).__name__}")
 
 
 def _digest(*corpora: Sequence[Pair]) -> str:
