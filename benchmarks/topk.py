@@ -1,9 +1,10 @@
 """The search's rows against torch's: log-softmax and top-k of logits, or of a linear layer's."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from benchmarks import rivals
 from benchmarks.harness import Comparison, compare, weight_types
 from seq2seq_ext import ops
 
@@ -24,20 +25,22 @@ def _rows(rows: int) -> Comparison:
 
 def _projected_rows(rows: int, dtype: str) -> Comparison:
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(rows, 512), torch.randn(32_000, 512) / 20, torch.randn(32_000)
+    x, layer = torch.randn(rows, 512), nn.Linear(512, 32_000)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
     packed = ops.linear_pack(weight, dtype=getattr(torch, dtype))
 
     def ours() -> Tensor:
         return ops.linear_log_softmax_topk(x, weight, bias, 10, packed=packed)[0]
 
+    eager = torch.inference_mode()(lambda: _eager(linear(x, weight, bias)))
+    contenders = {"F.linear + log_softmax + topk": eager}
+    if (rival := rivals.load("beamgrad")) is not None:
+        rows_of_rival = rival.TopRows(layer, rows, 10)
+        contenders[f"F.linear + {rival.NAME.split(' + ')[0]}"] = lambda: rows_of_rival(x)
     return compare(
         f"Projection + log-softmax + top-10, {rows} rows, H=512, V=32k, {dtype}",
         torch.inference_mode()(ours),
-        {
-            "F.linear + log_softmax + topk": torch.inference_mode()(
-                lambda: _eager(linear(x, weight, bias))
-            )
-        },
+        contenders,
         equal=dtype == "float32",
     )
 

@@ -2,7 +2,7 @@
 
 import beamgrad
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.rivals.eager import EagerSeq2Seq
 from seq2seq_ext.decoding import BeamSearchOptions
@@ -45,3 +45,20 @@ class Decoder:
         )
         best = zip(found.sequences[:, 0], found.lengths[:, 0].tolist(), strict=True)
         return [tokens[:length].tolist() for tokens, length in best]
+
+
+class TopRows:
+    """The best tokens of each row of a linear layer: one step of its search, without a model."""
+
+    def __init__(self, layer: nn.Linear, rows: int, k: int) -> None:
+        self.weight, self.bias = layer.weight.detach().t(), layer.bias.detach()
+        # At step 0 it reads the first beam only, of all that it wants to see.
+        self.logits = torch.zeros(rows, 1, k, layer.out_features)
+        self.options = beamgrad.BeamOptions(beam_size=k, validate_inputs=False)
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        torch.addmm(self.bias, x, self.weight, out=self.logits[:, 0, 0])
+        found = beamgrad.decode(self.logits, self.options, from_logits=True)
+        scores: Tensor = found.final_raw_scores
+        return scores
