@@ -58,7 +58,7 @@ struct RecurrentForward {
   Sequence<T> output;       // [T, B, P]; also the hidden state of earlier steps. Rows past
                             // the end are not touched
   const T* h_0;             // [B, P]
-  T* h_n;                   // [B, P]; may not alias h_0
+  T* h_n;                   // [B, P]; may not alias h_0; may be the output where T = 1
   const T* c_0;             // [B, H]; LSTM only, else null
   T* c_n;                   // [B, H]; the running cell state; may not alias c_0
   T* saved;                 // [N, saved] for backward, or null in inference

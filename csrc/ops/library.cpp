@@ -1,10 +1,6 @@
 // The op library's schemas, all in one place. CPU kernels are registered by the noun's file.
 #include <torch/library.h>
 
-#include <algorithm>
-#include <cstring>
-#include <functional>
-#include <optional>
 #include <string>
 
 #include "kernels/isa.h"
@@ -25,34 +21,6 @@ std::string path_of(at::ScalarType dtype) { return weight_path(weight_type(dtype
 void set_active_isa(const std::string& name) {
   const std::string error = set_isa(name);
   TORCH_CHECK_VALUE(error.empty(), error);
-}
-
-// A number that changes with the ISA, and with the address, the version or the contents of a
-// weight; none where a write to one could go unseen. Of the contents a few elements, spread evenly,
-// tell of dense writes that leave autograd's version counter alone, such as those through .data.
-std::optional<int64_t> weights_state(at::TensorList weights) {
-  constexpr int64_t kSamples = 16;
-  constexpr uint64_t kPrime = 1099511628211u;
-  uint64_t hash = 14695981039346656037u ^ static_cast<uint64_t>(std::hash<std::string>()(isa()));
-  const auto add = [&](uint64_t value) {
-    hash = (hash ^ value) * kPrime;
-    hash ^= hash >> 29;
-  };
-  for (const at::Tensor& t : weights) {
-    if (!t.device().is_cpu() || !t.is_contiguous() || t.is_inference()) return std::nullopt;
-    const int64_t size = t.itemsize(), count = t.numel();
-    const auto* bytes = static_cast<const uint8_t*>(t.const_data_ptr());
-    add(reinterpret_cast<uintptr_t>(bytes));
-    add(reinterpret_cast<uintptr_t>(t.unsafeGetTensorImpl()));
-    add(t._version());
-    for (int64_t i = 0; i < std::min(count, kSamples); ++i) {
-      const int64_t at = count <= kSamples ? i : (count - 1) * i / (kSamples - 1);
-      uint64_t value = 0;
-      std::memcpy(&value, bytes + at * size, std::min<int64_t>(size, sizeof(value)));
-      add(value);
-    }
-  }
-  return static_cast<int64_t>(hash);
 }
 
 std::string load_error() { return isa_load_error(); }
@@ -80,6 +48,14 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("isa_load_error() -> str", &load_error);
   m.def("max_threads() -> int", [] { return static_cast<int64_t>(max_threads()); });
   m.def("weights_state(Tensor[] weights) -> int?", &weights_state);
+  m.def(
+      "cell_inference(str cell, Tensor input, Tensor? h, Tensor? c, Tensor[] weights, int state, "
+      "Tensor packed) -> Tensor[]",
+      &cell_inference);
+  m.def(
+      "layers_inference(str cell, Tensor input, Tensor? lengths, Tensor? h_0, Tensor? c_0, "
+      "Tensor[] weights, int state, Tensor[] packed, bool batch_first) -> Tensor[]",
+      &layers_inference);
   m.def("built_for_torch() -> str", &built_for_torch);
   m.def("built_for_cuda() -> str", &built_for_cuda);
 

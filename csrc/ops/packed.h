@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <optional>
+
 #include "kernels/weights.h"
 
 namespace seq2seq_ext {
@@ -61,5 +63,10 @@ inline WeightType check_packed(const char* op, const at::Tensor& packed, const a
                     " like input, got ", packed.device());
   return weight_type(packed.scalar_type());
 }
+
+// A number that changes with the ISA, and with the address, the version or the contents of a
+// weight; none where a write to one could go unseen. Of the contents a few elements, spread evenly,
+// tell of dense writes that leave autograd's version counter alone, such as those through .data.
+std::optional<int64_t> weights_state(at::TensorList weights);
 
 }  // namespace seq2seq_ext

@@ -10,6 +10,7 @@
 #include "packed.h"
 #include "products.h"
 #include "recurrent_inputs.h"
+#include "recurrent_team.h"
 
 namespace seq2seq_ext {
 
@@ -18,49 +19,6 @@ namespace {
 template <typename T>
 const RecurrentKernels<T>& cell_kernels(CellKind cell, WeightType type = WeightType::kFloat32) {
   return kernels<T>().cell(cell, type);
-}
-
-// Threads for one direction: each needs enough work a step to pay for the barrier.
-int direction_threads(const Sizes& s, int64_t total_rows, int64_t steps, int available) {
-  constexpr int64_t kFlopsPerBarrier = 400'000;
-  const int64_t flops =
-      2 * s.gates * s.hidden * s.output * total_rows / std::max<int64_t>(steps, 1);
-  return std::clamp<int64_t>(flops / kFlopsPerBarrier, 1, available);
-}
-
-// Runs run(direction, team) for every direction: side by side without a barrier between
-// them if there are threads for both, else one after the other.
-template <class Prepare, class Run>
-void run_directions(const Sizes& s, const Ragged& ragged, const Prepare& prepare, const Run& run) {
-  constexpr int64_t kFlopsPerFork = 1'000'000;
-  const int64_t flops =
-      2 * s.directions * s.gates * s.hidden * (s.output + s.input) * ragged.total();
-  const int available = flops < kFlopsPerFork ? 1 : max_threads();
-  const int groups = available > 1 ? s.directions : 1;
-  const int wanted =
-      groups * direction_threads(s, ragged.total(), ragged.view().steps, available / groups);
-  std::vector<std::unique_ptr<Barrier>> barriers;
-  std::vector<int> begin;
-  run_team(
-      wanted,
-      [&](int threads) {
-        const int real_groups = std::min(groups, threads);
-        for (int g = 0; g <= real_groups; ++g) begin.push_back(threads * g / real_groups);
-        for (int g = 0; g < real_groups; ++g) {
-          barriers.push_back(std::make_unique<Barrier>(begin[g + 1] - begin[g]));
-        }
-        for (int64_t d = 0; d < s.directions; ++d) {
-          const int g = d % real_groups;
-          prepare(d, begin[g + 1] - begin[g]);
-        }
-      },
-      [&](int thread) {
-        const int real_groups = barriers.size();
-        int g = 0;
-        while (thread >= begin[g + 1]) ++g;
-        const Team team{thread - begin[g], begin[g + 1] - begin[g], barriers[g].get()};
-        for (int64_t d = g; d < s.directions; d += real_groups) run(d, team);
-      });
 }
 
 // Direction d's part of a tensor [D, ...].
@@ -146,8 +104,8 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
                slab<T>(out.saved, d),
                workspaces[d].data_ptr()};
   };
-  run_directions(s, ragged, prepare,
-                 [&](int64_t d, const Team& team) { k.forward(args[d], team); });
+  run_directions(s, 1, ragged, prepare,
+                 [&](int64_t, int64_t d, const Team& team) { k.forward(args[d], team); });
   return out;
 }
 
@@ -213,8 +171,8 @@ LayerGradients backward(const LayerInputs& in, const at::Tensor& output, const a
                slab<T>(projected, d),
                slab<T>(grad_projected, d)};
   };
-  run_directions(s, ragged, prepare,
-                 [&](int64_t d, const Team& team) { k.backward(args[d], team); });
+  run_directions(s, 1, ragged, prepare,
+                 [&](int64_t, int64_t d, const Team& team) { k.backward(args[d], team); });
 
   g.weight_ih = at::empty({s.directions, gate_rows, s.input}, options);
   g.weight_hh = at::empty({s.directions, gate_rows, s.output}, options);

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seq2seq_ext import ops
-from seq2seq_ext.nn.cell import SizedCell, run_cell
+from seq2seq_ext.nn.cell import SizedCell, infer, run_cell
 from seq2seq_ext.nn.recurrent import RecurrentLayer
 
 
@@ -71,6 +71,8 @@ class GRUCell(SizedCell, nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input ``[B, I]`` or ``[I]``, hx ``[B, H]`` or ``[H]``: the new state."""
+        if new := infer(self, "GRU", input, (hx,)):
+            return new[0]
         states = None if hx is None else {"hx": hx}
         (h,) = run_cell(self, input, states, 1, ops.gru, ops.gru_pack)
         return h

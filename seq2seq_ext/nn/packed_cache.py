@@ -17,8 +17,9 @@ Pack = Callable[[Sequence[Tensor], torch.dtype | None], Tensor]
 
 @dataclass(frozen=True)
 class _Entry:
-    key: tuple[Any, ...]
-    # Kept alive so that no address in the key can be given out again.
+    state: int
+    kind: Any
+    # Kept alive so that no address in the state can be given out again.
     owners: tuple[Any, ...]
     value: Any
 
@@ -33,7 +34,7 @@ class PackedCache:
     """
 
     def __init__(self) -> None:
-        self._entry: _Entry | None = None
+        self.entry: _Entry | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedCache, ()
@@ -49,13 +50,13 @@ class PackedCache:
             return None
         if state is None:
             return None
-        key, entry = (state, kind), self._entry
-        if entry is None or entry.key != key:
+        entry = self.entry
+        if entry is None or entry.state != state or entry.kind != kind:
             storages = tuple(w.untyped_storage() for w in weights)
             # Another process may write to shared memory, and no counter here would move.
             if any(s.is_shared() for s in storages):
                 return None
-            entry = self._entry = _Entry(key, (*weights, *storages), make())
+            entry = self.entry = _Entry(state, kind, (*weights, *storages), make())
         return entry.value
 
 
@@ -85,10 +86,32 @@ def packed_weights(
         cache = module.__dict__.get("_packed_cache")
         if cache is None:
             cache = module.__dict__["_packed_cache"] = PackedCache()
-        packed: list[Tensor] | None = cache.get(weights, dtype, make)
+        packed: list[Tensor] | None = cache.get(weights, module.inference_dtype, make)
         if packed is not None:
             return packed
     return make() if dtype else plain
+
+
+def kept_weights(
+    module: nn.Module, names: Sequence[str]
+) -> tuple[list[Tensor], int, list[Tensor]] | None:
+    """A module's weights, the state they had when they were packed, and what was packed.
+
+    For the ops of whole modules, which compare the states themselves. None before the first call of
+    inference, and where every op must show: in a trace, with the reference.
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or reference_active():
+        return None
+    attributes = module.__dict__
+    cache = attributes.get("_packed_cache")
+    entry = None if cache is None else cache.entry
+    if entry is None or entry.kind != attributes.get("_dtype", "float32"):
+        return None
+    try:
+        weights = [module._parameters[name] for name in names]
+    except KeyError:  # computed by something else
+        return None
+    return weights, entry.state, entry.value  # type: ignore[return-value]
 
 
 def forget_packed_weights(module: nn.Module) -> None:

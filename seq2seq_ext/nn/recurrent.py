@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seq2seq_ext.nn import check
 from seq2seq_ext.nn.inference_dtype import InferenceDtype
-from seq2seq_ext.nn.packed_cache import forget_packed_weights, packed_weights
+from seq2seq_ext.nn.packed_cache import forget_packed_weights, kept_weights, packed_weights
+from seq2seq_ext.ops.recurrent_inference import layers_inference
 
 States = tuple[Tensor, ...]
 
@@ -102,6 +103,8 @@ class RecurrentLayer(nn.RNNBase):
         self, input: Tensor | PackedSequence, hx: States | None, lengths: Tensor | None
     ) -> tuple[Any, States]:
         """torch.nn's forward, with the states as a tuple."""
+        if results := self._infer(input, hx, lengths):
+            return results[0], tuple(results[1:])
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError(
@@ -121,6 +124,16 @@ class RecurrentLayer(nn.RNNBase):
             output, final = self._run_layers(input.transpose(0, 1), hx, lengths)
             return output.transpose(0, 1), final
         return self._run_layers(input, hx, lengths)
+
+    def _infer(self, input: Any, hx: States | None, lengths: Any) -> list[Tensor]:
+        """Output and final states by the op of inference; nothing where the others must do it."""
+        kept = kept_weights(self, self._flat_weights_names)
+        if kept is None or (self.dropout and self.training):
+            return []
+        states = hx or (None,) * len(self._state_names())
+        return layers_inference(
+            self.mode, input, states, *kept, lengths=lengths, batch_first=self.batch_first
+        )
 
     def _run_unbatched(
         self, input: Tensor, hx: States | None, lengths: Tensor | None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seq2seq_ext import ops
-from seq2seq_ext.nn.cell import SizedCell, run_cell
+from seq2seq_ext.nn.cell import SizedCell, infer, run_cell
 from seq2seq_ext.nn.recurrent import RecurrentLayer
 
 _MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
@@ -93,6 +93,8 @@ class RNNCell(SizedCell, nn.RNNCell):
             raise RuntimeError(
                 f"RNNCell: nonlinearity: expected one of {tuple(_MODES)}, got {self.nonlinearity!r}"
             )
+        if new := infer(self, _MODES[self.nonlinearity], input, (hx,)):
+            return new[0]
         states = None if hx is None else {"hx": hx}
         layer = partial(ops.rnn, nonlinearity=self.nonlinearity)
         (h,) = run_cell(self, input, states, 1, layer, ops.rnn_pack)

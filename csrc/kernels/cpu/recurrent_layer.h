@@ -139,9 +139,11 @@ class ForwardPass {
 
   void copy_final_states() const {
     const int64_t first = output_slice_.first_unit(), n = output_slice_.units(a_.sizes.output);
-    for (int64_t b = 0; b < a_.ragged.batch; ++b)
-      copy(a_.h_n + a_.ragged.rows[b] * a_.sizes.output + first,
-           previous_state(a_.ragged.lengths[b], b) + first, n);
+    for (int64_t b = 0; b < a_.ragged.batch; ++b) {
+      T* const to = a_.h_n + a_.ragged.rows[b] * a_.sizes.output + first;
+      const T* const from = previous_state(a_.ragged.lengths[b], b) + first;
+      if (to != from) copy(to, from, n);
+    }
   }
 
   // chunk = input W_ih^T + bias, for this thread's gates and the rows of steps [s0, s1).
