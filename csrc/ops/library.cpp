@@ -126,6 +126,10 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor combine_weight, "
       "Tensor memory, Tensor keys, Tensor query_weight, Tensor v)");
 
+  def("beam_search_step(Tensor log_probs, Tensor candidates, Tensor(a!) sums, "
+      "Tensor(b!) counters, Tensor(c!) pool, Tensor(d!) nodes, Tensor eos_ids, Tensor scores, "
+      "int min_length, str early_stopping, bool eos_beyond_beam, bool full_pool_is_closed, "
+      "bool count_eos, int monotone_from, int pad_id) -> (Tensor tokens, Tensor parents)");
   def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");

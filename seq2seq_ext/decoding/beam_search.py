@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seq2seq_ext import reference
 from seq2seq_ext.decoding.check import check_int
+from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 from seq2seq_ext.decoding.engine import BeamSearch, source_length_list
 from seq2seq_ext.decoding.native import Options
 from seq2seq_ext.decoding.result import BeamSearchResult, gather_attention
@@ -43,7 +44,9 @@ def beam_search(
     depend on its batch, given that the step's logits do not. Candidates are ordered by
     (sum desc, parent asc, logit desc, token asc). A row with a NaN or +inf, or with nothing but
     -inf, offers no candidates; if all rows of a sentence die so and none has ended, they end as
-    they are. ``csrc/kernels/beam_search.h`` states the semantics in full.
+    they are. ``csrc/kernels/beam_search.h`` states the semantics in full. Where ``device`` is a
+    GPU and the options are plain, the search lies there too and never waits for it: ``step`` may
+    be called a few times more than it need be.
 
     Args:
         step: ``step(tokens [N] int64, state) -> (logits [N, V], state)``; logits of any floating
@@ -86,7 +89,7 @@ def search(
     """:func:`beam_search` under the name of its caller."""
     check_step(where, step)
     check_int(where, "batch_size", batch_size, 1)
-    engine = BeamSearch(batch_size, options, source_lengths)
+    engine: BeamSearch | DeviceBeamSearch = BeamSearch(batch_size, options, source_lengths)
     check_state(where, state, engine.rows)
     device = device_of(where, state, device)
     if reference_active():
@@ -100,6 +103,9 @@ def search(
                 device=device,
             )
         )
+    stays_on_device = DeviceBeamSearch.runs(device, engine.options)
+    if stays_on_device:
+        engine = DeviceBeamSearch(batch_size, engine.options[0], device)
     tokens = torch.tensor(
         [each.bos_id for each in engine.options for _ in range(each.beam_size)], device=device
     )
@@ -115,7 +121,7 @@ def search(
         tokens, parents = (ids.to(device) for ids in engine.advance(logits, attention))
         if engine.done:
             break
-        if not torch.equal(parents, unmoved):
+        if stays_on_device or not torch.equal(parents, unmoved):  # asking would wait
             state = reorder(state, parents)
     result = engine.result()
     if not keeps_attention:

@@ -1,0 +1,63 @@
+// The twin of ../beam_search.h on a GPU: one step of every sentence in one launch, which nobody
+// waits for. Order, sums, scores and pools are the same, bit for bit, for what it knows: sentences
+// that are told the same, Finished::kPool, no groups, rules, coverage or sampling, and the stops
+// kExact, kHeuristic, kFirst and kNone.
+//
+// B sentences of K beams, N = B * K rows, W candidates a row, P places in a pool.
+#pragma once
+
+#include <cstdint>
+
+#include "../search/options.h"
+#include "../search/scoring.h"
+#include "types.h"
+
+namespace seq2seq_ext::cuda {
+
+// What a sum is worth at a length: (sum + reward) / normaliser.
+struct LengthScore {
+  double reward, normaliser;
+};
+
+struct SearchRules {
+  int64_t sentences, beams, width, pool, max_length, min_length, pad_id;
+  EarlyStopping early_stopping;
+  bool ends_beyond_beam, full_pool_is_closed, count_eos;  // as SearchOptions'
+  int64_t monotone_from;   // the length from which an open hypothesis' score is monotone
+  const int64_t* eos_ids;  // [eos_count]
+  int64_t eos_count;
+  const LengthScore* scores;  // [2, max_length + 1] by length, of open ones and with EOS
+};
+
+// A token, and the row that it was chosen from.
+struct SearchNode {
+  int64_t parent, token;
+  double log_prob;
+};
+
+struct EndedSearch {
+  double score, sum;
+  int64_t length, reason;  // Reason
+  SearchNode last;         // meaningless if length is 0
+};
+
+struct SearchCounters {
+  int64_t length;   // steps taken
+  int64_t live;     // rows that go on; 0: the sentence is done
+  int64_t ended;    // hypotheses in the pool
+  int64_t offered;  // to the pool
+};
+
+// Before the first step: sums and counters zero, but for live = 1.
+struct SearchState {
+  double* sums;              // [B, K] of live rows
+  SearchCounters* counters;  // [B]
+  EndedSearch* pool;         // [B, P], best first
+  SearchNode* nodes;         // [max_length, N] of the rows after each step
+};
+
+// log_probs, candidates: [N, W], each row's best first. tokens, parents: [N] out.
+void beam_search_step(const SearchRules&, const SearchState&, const double* log_probs,
+                      const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream);
+
+}  // namespace seq2seq_ext::cuda

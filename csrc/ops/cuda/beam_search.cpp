@@ -1,0 +1,97 @@
+// The one op without a kernel for the CPU: there the search is the host's, see
+// kernels/beam_search.h.
+#include "kernels/cuda/beam_search.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <tuple>
+
+#include "device.h"
+
+namespace seq2seq_ext::cuda {
+
+namespace {
+
+using at::Tensor;
+
+EarlyStopping early_stopping_of(const char* op, c10::string_view name) {
+  if (name == "exact") return EarlyStopping::kExact;
+  if (name == "heuristic") return EarlyStopping::kHeuristic;
+  if (name == "first") return EarlyStopping::kFirst;
+  TORCH_CHECK_VALUE(name == "none", op, ": early_stopping: expected 'exact', 'heuristic', ",
+                    "'first' or 'none', got '", name, "'");
+  return EarlyStopping::kNone;
+}
+
+// A struct's words as the last dimension of a tensor.
+template <class Struct>
+constexpr int64_t kWords = sizeof(Struct) / 8;
+
+std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_candidates,
+                                const Tensor& sums, const Tensor& counters, const Tensor& pool,
+                                const Tensor& nodes, const Tensor& eos_ids, const Tensor& scores,
+                                int64_t min_length, c10::string_view early_stopping,
+                                bool eos_beyond_beam, bool full_pool_is_closed, bool count_eos,
+                                int64_t monotone_from, int64_t pad_id) {
+  const char* op = "beam_search_step";
+  const c10::DeviceGuard guard(sums.device());
+  check_dim(op, "sums", sums, 2, "[B, K]");
+  const int64_t sentences = sums.size(0), beams = sums.size(1), rows = sentences * beams;
+  check_dim(op, "log_probs", any_log_probs, 2, "[N, W]");
+  const int64_t width = any_log_probs.size(1);
+  check_dim(op, "pool", pool, 3, "[B, P, words]");
+  check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
+  const int64_t places = pool.size(1), max_length = nodes.size(0);
+  const auto check = [&](const char* name, const Tensor& t, at::ScalarType type,
+                         at::IntArrayRef shape) {
+    TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, ": expected ", type, ", got ",
+                     t.scalar_type());
+    TORCH_CHECK_VALUE(t.device() == sums.device(), op, ": ", name, ": expected on ", sums.device(),
+                      " like sums, got ", t.device());
+    check_shape(op, name, t, shape);
+    TORCH_CHECK_VALUE(t.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
+  };
+  const Tensor log_probs = any_log_probs.to(at::kDouble).contiguous();
+  const Tensor candidates = any_candidates.contiguous();
+  check("sums", sums, at::kDouble, {sentences, beams});
+  check("log_probs", log_probs, at::kDouble, {rows, width});
+  check("candidates", candidates, at::kLong, {rows, width});
+  check("counters", counters, at::kLong, {sentences, kWords<SearchCounters>});
+  check("pool", pool, at::kLong, {sentences, places, kWords<EndedSearch>});
+  check("nodes", nodes, at::kLong, {max_length, rows, kWords<SearchNode>});
+  check("eos_ids", eos_ids, at::kLong, {eos_ids.numel()});
+  check("scores", scores, at::kDouble, {2, max_length + 1, kWords<LengthScore>});
+  TORCH_CHECK_VALUE(places > 0 && max_length > 0 && beams > 0, op,
+                    ": expected at least one place in the pool, one step and one beam");
+  const SearchRules rules{sentences,
+                          beams,
+                          width,
+                          places,
+                          max_length,
+                          min_length,
+                          pad_id,
+                          early_stopping_of(op, early_stopping),
+                          eos_beyond_beam,
+                          full_pool_is_closed,
+                          count_eos,
+                          monotone_from,
+                          data<const int64_t>(eos_ids),
+                          eos_ids.numel(),
+                          static_cast<const LengthScore*>(scores.const_data_ptr())};
+  const SearchState state{data<double>(sums), static_cast<SearchCounters*>(counters.data_ptr()),
+                          static_cast<EndedSearch*>(pool.data_ptr()),
+                          static_cast<SearchNode*>(nodes.data_ptr())};
+  const Tensor tokens = at::empty({rows}, candidates.options());
+  const Tensor parents = at::empty_like(tokens);
+  beam_search_step(rules, state, data<const double>(log_probs), data<const int64_t>(candidates),
+                   data<int64_t>(tokens), data<int64_t>(parents), current_stream(sums));
+  return {tokens, parents};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) { m.impl("beam_search_step", &step); }
+
+}  // namespace seq2seq_ext::cuda

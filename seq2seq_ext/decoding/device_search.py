@@ -1,0 +1,199 @@
+"""Beam search whose state lies on a GPU: no step waits for it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from seq2seq_ext import ops
+from seq2seq_ext.decoding.options import BeamSearchOptions
+from seq2seq_ext.decoding.result import BeamSearchResult
+from seq2seq_ext.decoding.step import check_vocabulary
+
+# What the kernel knows of, whatever their values; of the others it knows the defaults.
+_KNOWN = {
+    "bos_id",
+    "eos_id",
+    "pad_id",
+    "beam_size",
+    "n_best",
+    "max_length",
+    "min_length",
+    "length_penalty",
+    "alpha",
+    "word_reward",
+    "length_offset",
+    "count_eos",
+    "early_stopping",
+    "patience",
+    "eos_beyond_beam",
+    "full_pool",
+    "return_attention",
+}
+_STOPS = {"exact", "heuristic", "first", "none"}
+_MISSING = -1  # the reason where there is no hypothesis
+
+# Words of the structs of csrc/kernels/cuda/beam_search.h.
+_COUNTERS, _ENDED, _NODE = 4, 7, 3
+
+
+class DeviceBeamSearch:
+    """:class:`BeamSearch` on a GPU, for sentences that are all told the same.
+
+    Finds the same, bit for bit, from the same candidates. Whether it is done is asked once in a
+    few steps; those taken in vain change nothing.
+
+    Args:
+        batch_size: sentences.
+        options: of all sentences; see :meth:`knows`.
+        device: where logits come from.
+    """
+
+    steps_between_questions = 8
+
+    @classmethod
+    def runs(cls, device: torch.device, options: Sequence[BeamSearchOptions]) -> bool:
+        """Whether a search of logits on this device runs here."""
+        is_built = torch._C._dispatch_has_kernel_for_dispatch_key
+        return (
+            device.type == "cuda"
+            and is_built("seq2seq_ext::beam_search_step", "CUDA")
+            and cls.knows(options)
+        )
+
+    @staticmethod
+    def knows(options: Sequence[BeamSearchOptions]) -> bool:
+        """Whether a search that is told this can run here."""
+        first = options[0]
+        defaults = {field.name: field.default for field in fields(first)}
+        others = (name for name in defaults if name not in _KNOWN)
+        return (
+            all(each is first or each == first for each in options)
+            and first.early_stopping in _STOPS
+            and all(getattr(first, name) == defaults[name] for name in others)
+        )
+
+    def __init__(self, batch_size: int, options: BeamSearchOptions, device: torch.device) -> None:
+        self.options = [options] * batch_size
+        self.rows = batch_size * options.beam_size
+        self.steps = 0
+        self._told = options
+        beams, length = options.beam_size, options.max_length
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
+
+        self._sums = torch.zeros(batch_size, beams, dtype=torch.float64, device=device)
+        self._counters = zeros(batch_size, _COUNTERS)
+        self._counters[:, 1] = 1
+        self._pool = zeros(batch_size, _pool_size(options), _ENDED)
+        self._nodes = zeros(length, self.rows, _NODE)
+        self._eos_ids = torch.tensor(options.eos_ids, device=device)
+        self._scores = _score_table(options).to(device)
+
+    @property
+    def done(self) -> bool:
+        """Whether every sentence is known to have stopped."""
+        if self.steps < self._told.max_length and self.steps % self.steps_between_questions:
+            return False
+        return not self._counters[:, 1].any().item()
+
+    def check_vocabulary(self, where: str, logits: Tensor) -> None:
+        """Every token that the options name is one of the ``[N, V]``."""
+        check_vocabulary(where, logits, self.options[:1], max(self._told.eos_ids))
+
+    def advance(self, logits: Tensor, attention: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As :meth:`BeamSearch.advance`, on the device of ``logits`` throughout."""
+        width = min(self._told.beam_size + len(self._told.eos_ids), logits.shape[1])
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return self.choose(*ops.log_softmax_topk(wide.detach(), width))
+
+    def choose(self, log_probs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``."""
+        told = self._told
+        self.steps += 1
+        chosen: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.beam_search_step(
+            log_probs,
+            candidates,
+            self._sums,
+            self._counters,
+            self._pool,
+            self._nodes,
+            self._eos_ids,
+            self._scores,
+            told.min_length,
+            told.early_stopping,
+            told.eos_beyond_beam,
+            told.full_pool == "first",
+            told.count_eos,
+            # The shortest that counts as one token; with a reward there is none.
+            told.max_length + 1 if told.word_reward else 1 - told.length_offset,
+            told.pad_id,
+        )
+        return chosen
+
+    def result(self) -> BeamSearchResult:
+        """The ``n_best`` of every sentence; waits for the device."""
+        counters, pool, nodes = self._counters.cpu(), self._pool.cpu(), self._nodes.cpu()
+        batch, n_best = len(counters), self._told.n_best
+        kept = min(n_best, pool.shape[1])
+        exists = torch.arange(n_best) < counters[:, 2:3].clamp(max=kept)
+        ended = torch.zeros(batch, n_best, _ENDED, dtype=torch.int64)
+        ended[:, :kept] = pool[:, :kept]
+        lengths = ended[..., 2] * exists
+        longest = int(lengths.max())
+        tokens = torch.full((batch, n_best, longest), self._told.pad_id)
+        rows = torch.zeros_like(tokens)
+        log_probs = torch.zeros(batch, n_best, longest, dtype=torch.float64)
+        node = ended[..., 4:]
+        for place in range(longest - 1, -1, -1):
+            is_in = place < lengths
+            tokens[..., place] = torch.where(is_in, node[..., 1], self._told.pad_id)
+            rows[..., place] = torch.where(is_in, node[..., 0], 0)
+            log_probs[..., place] = torch.where(is_in, _as_double(node[..., 2]), 0.0)
+            if place > 0:
+                before = nodes[place - 1][rows[..., place]]
+                node = torch.where(is_in[..., None], before, node)
+        nothing = torch.full((batch, n_best), -torch.inf, dtype=torch.float64)
+        return BeamSearchResult(
+            tokens=tokens,
+            lengths=lengths,
+            scores=torch.where(exists, _as_double(ended[..., 0]), nothing),
+            log_probs=torch.where(exists, _as_double(ended[..., 1]), nothing),
+            token_log_probs=log_probs,
+            reasons=torch.where(exists, ended[..., 3], _MISSING),
+            rows=rows,
+        )
+
+
+def _as_double(words: Tensor) -> Tensor:
+    return words.contiguous().view(torch.float64)
+
+
+def _pool_size(options: BeamSearchOptions) -> int:
+    """As Group's."""
+    if options.early_stopping == "exact":
+        return options.n_best
+    return max(options.n_best, math.floor(options.patience * options.beam_size + 0.5))
+
+
+def _score_table(options: BeamSearchOptions) -> Tensor:
+    """``[2, max_length + 1, 2]``: reward and normaliser by length, without and with EOS."""
+
+    def entry(length: int, has_eos: bool) -> list[float]:
+        counted = length + options.length_offset - (has_eos and not options.count_eos)
+        normaliser = 1.0
+        if counted >= 1:
+            normaliser = {
+                "none": lambda: 1.0,
+                "power": lambda: math.pow(counted, options.alpha),
+                "gnmt": lambda: math.pow((5.0 + counted) / 6.0, options.alpha),
+                "average": lambda: float(counted),
+            }[options.length_penalty]()
+        return [options.word_reward * counted, normaliser]
+
+    lengths = range(options.max_length + 1)
+    table = [[entry(length, has_eos) for length in lengths] for has_eos in (False, True)]
+    return torch.tensor(table, dtype=torch.float64)

@@ -1,0 +1,173 @@
+"""The search kernel of CUDA: on the emulated device, and on a GPU where there is one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda
+from torch import Tensor
+
+from seq2seq_ext import ops
+from seq2seq_ext.decoding import (
+    BeamSearch,
+    BeamSearchOptions,
+    BeamSearchResult,
+    beam_search,
+)
+from seq2seq_ext.decoding.device_search import DeviceBeamSearch
+
+EOS = 2
+PLAIN = BeamSearchOptions(bos_id=1, eos_id=EOS, pad_id=0, beam_size=4, n_best=2, max_length=9)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "greedy": {"beam_size": 1, "n_best": 1},
+    "one_step": {"max_length": 1},
+    "more_beams_than_lanes": {"beam_size": 35, "n_best": 35},
+    "min_length": {"min_length": 5},
+    "several_eos": {"eos_id": (2, 5, 7)},
+    "power": {"length_penalty": "power", "alpha": 0.7},
+    "power_below_zero": {"length_penalty": "power", "alpha": -0.4},
+    "gnmt": {"length_penalty": "gnmt", "alpha": 0.6, "n_best": 4},
+    "average": {"length_penalty": "average"},
+    "reward": {"word_reward": 0.31, "length_penalty": "gnmt"},
+    "offset": {"length_penalty": "power", "length_offset": -2, "count_eos": False},
+    "heuristic": {"early_stopping": "heuristic", "length_penalty": "average", "patience": 1.5},
+    "first": {"early_stopping": "first", "n_best": 4},
+    "first_closed": {"early_stopping": "first", "full_pool": "first", "patience": 0.5},
+    "to_the_end": {"early_stopping": "none", "full_pool": "first", "eos_beyond_beam": False},
+}
+
+
+def candidates(rows: int, vocabulary: int, width: int) -> tuple[Tensor, Tensor]:
+    """Of random logits with ties among them."""
+    logits = (torch.randn(rows, vocabulary) * 3).round() / 2
+    logits[torch.rand(rows) < 0.3, EOS] = 4.0
+    return ops.log_softmax_topk(logits, width)
+
+
+def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str = "cpu") -> None:
+    """Steps side by side with the host's engine, until that is done and once more."""
+    host = BeamSearch(batch, options)
+    ours = DeviceBeamSearch(batch, options, torch.device(device))
+    width = min(vocabulary, options.beam_size + len(options.eos_ids))
+    while not host.done:
+        log_probs, tokens = candidates(ours.rows, vocabulary, width)
+        expected = host._engine.advance(log_probs.double().numpy(), tokens.numpy(), None, None)
+        found = ours.choose(log_probs.to(device), tokens.to(device))
+        for theirs, got in zip(expected, found, strict=True):
+            assert torch.equal(torch.from_numpy(theirs), got.cpu())
+    if ours.steps < options.max_length:
+        tokens, parents = ours.choose(log_probs.to(device), tokens.to(device))
+        assert (tokens == options.pad_id).all()
+        assert torch.equal(parents.cpu(), torch.arange(ours.rows))
+    theirs, got = host.result(), ours.result()
+    for name in ("tokens", "lengths", "scores", "log_probs", "token_log_probs", "reasons", "rows"):
+        assert torch.equal(getattr(theirs, name), getattr(got, name)), name
+
+
+def emulated_check(options: BeamSearchOptions, batch: int, vocabulary: int, seed: int) -> None:
+    with emulated_cuda(seed):
+        check(options, batch, vocabulary)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_takes_the_steps_of_the_host(name: str) -> None:
+    options = replace(PLAIN, **OPTIONS[name])
+    assert DeviceBeamSearch.knows([options])
+    for seed in range(1 if options.beam_size > 10 else 6):
+        torch.manual_seed(seed)
+        emulated_check(options, 3, 11, seed)
+
+
+def test_a_vocabulary_smaller_than_the_beam() -> None:
+    emulated_check(replace(PLAIN, beam_size=6), 2, 3, 0)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, -torch.inf])
+def test_rows_that_offer_nothing_die(poison: float) -> None:
+    host = BeamSearch(2, PLAIN)
+    ours = DeviceBeamSearch(2, PLAIN, torch.device("cpu"))
+    with emulated_cuda():
+        while not host.done:
+            log_probs, tokens = candidates(ours.rows, 11, 5)
+            if ours.steps == 2:
+                log_probs[:4] = poison
+            expected = host._engine.advance(log_probs.double().numpy(), tokens.numpy(), None, None)
+            found = ours.choose(log_probs, tokens)
+            for theirs, got in zip(expected, found, strict=True):
+                assert torch.equal(torch.from_numpy(theirs), got)
+    assert host.result().hypotheses == ours.result().hypotheses
+
+
+def test_what_it_does_not_know_is_left_to_the_host() -> None:
+    known = {"return_attention": True, "early_stopping": "first"}
+    assert DeviceBeamSearch.knows([replace(PLAIN, **known)] * 2)
+    assert not DeviceBeamSearch.knows([PLAIN, replace(PLAIN, beam_size=2)])
+    for other in (
+        {"no_repeat_ngram_size": 2},
+        {"beam_groups": 2},
+        {"finished": "carry"},
+        {"early_stopping": "top"},
+        {"temperature": 0.5},
+        {"coverage_penalty": "gnmt"},
+        {"sampling": "gumbel"},
+        {"banned": [3]},
+        {"on_step": print},
+    ):
+        assert not DeviceBeamSearch.knows([replace(PLAIN, **other)]), other
+
+
+def test_wrong_state_is_refused() -> None:
+    search = DeviceBeamSearch(2, PLAIN, torch.device("cpu"))
+    log_probs, tokens = candidates(8, 11, 5)
+    with emulated_cuda():
+        with pytest.raises(ValueError, match=r"^beam_search_step: log_probs: expected shape"):
+            search.choose(log_probs[:3], tokens[:3])
+        with pytest.raises(TypeError, match=r"^beam_search_step: candidates: expected Long"):
+            search.choose(log_probs, tokens.int())
+        search._counters = search._counters[:1]
+        with pytest.raises(ValueError, match=r"^beam_search_step: counters: expected shape"):
+            search.choose(log_probs, tokens)
+
+
+def search_table(device: str, options: BeamSearchOptions) -> BeamSearchResult:
+    """Three sentences of a model whose state is a token, with attention."""
+    table = torch.randn(50, 50, generator=torch.Generator().manual_seed(0)).to(device) * 3
+
+    def step(tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return table[tokens] + table[state], tokens, table[tokens, :5]
+
+    bos = torch.tensor([1, 3, 4], device=device).repeat_interleave(options.beam_size)
+    return beam_search(step, bos, batch_size=3, options=options)
+
+
+@pytest.mark.parametrize("steps", [1, 8])
+def test_a_whole_search_finds_the_same(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """The loop of a GPU, its steps in vain included."""
+    options = replace(PLAIN, max_length=30, return_attention=True)
+    expected = search_table("cpu", options)
+    monkeypatch.setattr(DeviceBeamSearch, "steps_between_questions", steps)
+    monkeypatch.setattr(DeviceBeamSearch, "runs", lambda device, options: True)
+    with emulated_cuda():
+        found = search_table("cpu", options)
+    assert torch.equal(found.tokens, expected.tokens) and found.tokens.shape[2] < 30
+    assert torch.equal(found.attention, expected.attention)
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", OPTIONS)
+def test_gpu_takes_the_steps_of_the_host(name: str) -> None:
+    check(replace(PLAIN, **OPTIONS[name]), 3, 11, "cuda")
+
+
+@needs_cuda
+@pytest.mark.cuda
+def test_gpu_finds_what_the_cpu_finds() -> None:
+    """A search over a step function, n-best and all."""
+    on_cpu, on_gpu = (search_table(device, PLAIN) for device in ("cpu", "cuda"))
+    assert torch.equal(on_cpu.tokens, on_gpu.tokens)
+    torch.testing.assert_close(on_cpu.scores, on_gpu.scores)
