@@ -149,10 +149,11 @@ class Seq2Seq(torch.nn.Module):
         return self.decoder.step(tokens, state, memory, packed)
 
     @torch.no_grad()
-    def pack(self) -> PackedDecoder:
+    def pack(self) -> PackedDecoder | None:
         """The decoder's weights as its kernels read them, for :meth:`step`.
 
-        A copy: valid until a weight changes, and for the ISA in force.
+        A copy: valid until a weight changes, and for the ISA in force. None on CUDA, where
+        kernels read the weights as they are.
         """
         return self.decoder.pack()
 

@@ -1,0 +1,155 @@
+"""Modules on CUDA: their kernels on the emulated device, and all on a GPU where there is one."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda
+from recurrent_cases import GRU, LSTM, RNN_RELU, RNN_TANH, Case, Inputs, Kind, make_inputs
+from seq2seq_cases import ATTENTIONS, CELLS, OPTIONS, data, make
+from torch import Tensor
+from torch.autograd import gradcheck
+
+import seq2seq_ext
+from seq2seq_ext import ops
+
+KINDS = pytest.mark.parametrize(
+    "kind", [LSTM, GRU, RNN_TANH, RNN_RELU], ids=["lstm", "gru", "rnn_tanh", "rnn_relu"]
+)
+ON_GPU = [needs_cuda, pytest.mark.cuda]
+SMALL = Case(2, 3, 2, 3, D=2, lengths=[2, 0, 1])
+
+
+def on_gpu(test: Callable[..., None]) -> Callable[..., None]:
+    return needs_cuda(pytest.mark.cuda(test))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=ON_GPU)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where kernels of CUDA run."""
+    if request.param == "cuda":
+        yield torch.device("cuda")
+    else:
+        with emulated_cuda():
+            yield torch.device("cpu")
+
+
+@KINDS
+def test_gradcheck(kind: Kind, device: torch.device) -> None:
+    inputs = make_inputs(kind, SMALL).map(lambda t: t.to(device)).leaves(torch.float64)
+    n = 1 + kind.states
+
+    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+        parts = Inputs(tensors[0], tensors[1:n], list(tensors[n:]), inputs.lengths, True)
+        return kind.run(ops, parts)
+
+    assert gradcheck(function, inputs.tensors(), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_layers_are_torchs(name: str, device: torch.device) -> None:
+    """Two bidirectional layers, forward and backward."""
+    arguments = {"num_layers": 2, "bidirectional": True, "dtype": torch.float64, "device": device}
+    theirs = getattr(torch.nn, name)(3, 5, **arguments)
+    ours = getattr(seq2seq_ext, name)(3, 5, **arguments)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(4, 3, 3, dtype=torch.float64, device=device)
+    expected, found = (module(x)[0] for module in (theirs, ours))
+    torch.testing.assert_close(found, expected)
+    for output in (expected, found):
+        output.cos().sum().backward()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def gradients_of(model: seq2seq_ext.Seq2Seq, vectors: Tensor) -> list[Tensor]:
+    parameters = list(model.parameters())
+    found = torch.autograd.grad(vectors.cos().sum(), parameters, allow_unused=True)
+    return [g.cpu() for g in found if g is not None]
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_decoder_trains_step_by_step(cell: str, attention: str, device: torch.device) -> None:
+    """As with the CPU's op for all steps."""
+    model = make(cell=cell, attention=attention, dropout=0.0)
+    src, src_lengths, tgt, _ = data(model, lengths=(3, 2))
+    memory = model.encode(src, src_lengths)
+    vectors = model.decoder._forward_fed(model.decoder.embedding(tgt), memory, None)
+    gradients = gradients_of(model, vectors)
+    model = model.to(device)
+    memory = model.encode(src.to(device), src_lengths.to(device))
+    found = model.decoder._take_steps(model.decoder.embedding(tgt.to(device)), memory)
+    torch.testing.assert_close(found.cpu(), vectors)
+    for a, b in zip(gradients_of(model, found), gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@on_gpu
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_model_on_a_gpu_is_the_one_on_the_cpu(cell: str, attention: str) -> None:
+    """N-best and losses."""
+    model = make(cell=cell, attention=attention)
+    inputs = data(model)
+    expected = model.generate(*inputs[:2], OPTIONS)
+    loss = model.loss(*inputs)
+    model = model.cuda()
+    on_device = [t.cuda() for t in inputs]
+    found = model.generate(*on_device[:2], OPTIONS)
+    assert torch.equal(found.tokens, expected.tokens)
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(model.loss(*on_device).cpu(), loss)
+
+
+@on_gpu
+@KINDS
+def test_opcheck(kind: Kind) -> None:
+    inputs = make_inputs(kind, SMALL).map(torch.Tensor.cuda).leaves(torch.float64)
+    extras = tuple(kind.keywords.values())
+    call = (inputs.input, inputs.lengths, *inputs.states, inputs.weights, True, *extras)
+    torch.library.opcheck(getattr(torch.ops.seq2seq_ext, kind.name).default, (*call, None, True))
+
+
+@on_gpu
+@KINDS
+def test_compiles(kind: Kind) -> None:
+    inputs = make_inputs(kind, SMALL).map(torch.Tensor.cuda)
+    compiled = torch.compile(lambda: kind.run(ops, inputs), fullgraph=True)
+    for a, b in zip(compiled(), kind.run(ops, inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@on_gpu
+@KINDS
+def test_a_graph_captures_it(kind: Kind) -> None:
+    """Lengths on the device; replayed with other inputs."""
+    inputs = make_inputs(kind, SMALL).map(torch.Tensor.cuda)
+    inputs.lengths = inputs.lengths.cuda() if inputs.lengths is not None else None
+    kind.run(ops, inputs)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = kind.run(ops, inputs)
+    inputs.input.copy_(torch.randn_like(inputs.input))
+    graph.replay()
+    for a, b in zip(captured, kind.run(ops, inputs), strict=True):
+        assert torch.equal(a, b)
+
+
+@on_gpu
+@KINDS
+def test_the_caller_s_stream_is_kept(kind: Kind) -> None:
+    inputs = make_inputs(kind, SMALL).map(torch.Tensor.cuda)
+    expected = kind.run(ops, inputs)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10_000_000)
+        inputs.input.mul_(2)  # seen only by what runs behind it on the same stream
+        found = kind.run(ops, inputs)
+    stream.synchronize()
+    inputs.input.div_(2)
+    assert not torch.equal(found[0], expected[0])
+    for a, b in zip(kind.run(ops, inputs), expected, strict=True):
+        assert torch.equal(a, b)
