@@ -1,7 +1,6 @@
 """Every option of the search: against the reference, brute force, and itself in any company."""
 
 import itertools
-import math
 import random
 
 import pytest
@@ -161,35 +160,6 @@ def test_rules_hold():
         found = run(model, [options] * 4, range(4)).hypotheses
         assert all(each for each in found), name
         assert all(rule(h.tokens) for each in found for h in each), name
-
-
-def test_ancestral_samples_follow_the_model():
-    """10,000 first tokens against their probabilities."""
-    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
-    options = [
-        make_options(sampling="ancestral", seed=s, beam_size=50, n_best=50, max_length=1)
-        for s in range(200)
-    ]
-    found = beam_search(
-        lambda t, state: (logits.expand(len(t), 4), state), (), batch_size=200, options=options
-    )
-    share = torch.bincount(found.tokens.flatten(), minlength=4) / 10_000
-    torch.testing.assert_close(share, logits[0].softmax(0), atol=0.02, rtol=0)
-
-
-def test_gumbel_beams_are_samples_without_replacement():
-    """The first of each beam is an exact sample; no sequence comes twice."""
-    model = PrefixModel(3, 0, spread=0.7)
-    fields = {"sampling": "gumbel", "beam_size": 3, "n_best": 3, "max_length": 2}
-    options = [make_options(seed=s, **fields) for s in range(3000)]
-    found = run(model, options, [7] * 3000, lengths=None).hypotheses
-    counts: dict = {}
-    for beam in found:
-        assert len({tuple(h.tokens) for h in beam}) == 3
-        first = tuple(beam[0].tokens)
-        counts[first] = counts.get(first, 0) + 1 / 3000
-    for tokens, share in counts.items():
-        assert share == pytest.approx(math.exp(model.log_prob(7, list(tokens))), abs=0.03)
 
 
 def test_on_step_sees_partial_hypotheses_and_stops():

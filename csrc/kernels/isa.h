@@ -11,6 +11,7 @@
 #include "linear_cross_entropy.h"
 #include "pointwise.h"
 #include "recurrent.h"
+#include "search/sampling.h"
 #include "topk.h"
 
 namespace seq2seq_ext {
@@ -31,6 +32,7 @@ struct Kernels {
   LinearCrossEntropyKernels<T> linear_cross_entropy;
   AttentionalDecoderKernels<T> attentional_decoder;
   PointwiseKernels<T> pointwise;
+  SamplingKernels<T> sampling;
 
   const RecurrentKernels<T>& cell(CellKind cell, WeightType type) const {
     switch (cell) {

@@ -29,6 +29,7 @@ void make_kernels(Kernels<float>& table) {
   table.linear_cross_entropy = linear_cross_entropy_kernels<float>();
   table.attentional_decoder = attentional_decoder_kernels<float>();
   table.pointwise = pointwise_kernels<float>();
+  table.sampling = sampling_kernels<float>();
 }
 
 void make_kernels(Kernels<double>& table) {
@@ -38,6 +39,7 @@ void make_kernels(Kernels<double>& table) {
   table.linear_cross_entropy = linear_cross_entropy_kernels<double>();
   table.attentional_decoder = attentional_decoder_kernels<double>();
   table.pointwise = pointwise_kernels<double>();
+  table.sampling = sampling_kernels<double>();
 }
 
 #endif

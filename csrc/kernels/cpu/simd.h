@@ -100,6 +100,16 @@ inline VecF reciprocal(VecF x) {
 
 inline VecD reciprocal(VecD x) { return 1.0 / x; }
 
+// Is any lane of a comparison true?
+template <typename Mask>
+inline bool any(Mask mask) {
+  typedef int64_t Words __attribute__((vector_size(kVectorBytes)));
+  const Words words = (Words)mask;
+  int64_t bits = 0;
+  for (int i = 0; i < kVectorBytes / 8; ++i) bits |= words[i];
+  return bits != 0;
+}
+
 // To the nearest integer, ties to even.
 inline VecI round_to_int(VecF x) {
 #if SEQ2SEQ_EXT_VECTOR_BYTES == 64

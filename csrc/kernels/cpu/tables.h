@@ -35,6 +35,8 @@ LinearCrossEntropyKernels<T> linear_cross_entropy_kernels();
 template <typename T>
 PointwiseKernels<T> pointwise_kernels();
 template <typename T>
+SamplingKernels<T> sampling_kernels();
+template <typename T>
 AttentionalDecoderKernels<T> attentional_decoder_kernels();
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

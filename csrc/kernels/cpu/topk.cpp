@@ -16,16 +16,6 @@ namespace {
 template <typename T>
 constexpr T kLowest = -T(__builtin_inf());
 
-// Is any lane of a comparison true?
-template <typename Mask>
-inline bool any(Mask mask) {
-  typedef int64_t Words __attribute__((vector_size(kVectorBytes)));
-  const Words words = (Words)mask;
-  int64_t bits = 0;
-  for (int i = 0; i < kVectorBytes / 8; ++i) bits |= words[i];
-  return bits != 0;
-}
-
 // The heap.
 template <typename T>
 class Best {

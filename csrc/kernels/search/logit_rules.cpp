@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "../isa.h"
 #include "sampling.h"
@@ -146,22 +145,38 @@ class Row {
     if (options_.top_p < 1) keep_share(options_.top_p);
   }
 
-  // The best first, from a heap: the few that make up a share are found without sorting all.
+  // Those whose share of even the whole vocabulary is too little to matter are left out first.
   void keep_share(double wanted) {
     const double lse = log_sum_exp_of(logits_, vocab_);
-    const auto is_worse = [&](int64_t a, int64_t b) {
-      return logits_[a] != logits_[b] ? logits_[a] < logits_[b] : a > b;
+    const double floor = lse + std::log((1 - wanted) / 2 / vocab_);
+    if (!keep_share(wanted, lse, floor)) keep_share(wanted, lse, -kInfinity);
+  }
+
+  // Of the tokens from the floor on the fewest that make up a share, which are found without
+  // sorting all: the best first, from a heap. False if they don't reach it; then nothing changes.
+  bool keep_share(double wanted, double lse, double floor) {
+    const auto is_worse = [](const Token<T>& a, const Token<T>& b) {
+      return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
     };
-    std::vector<int64_t> tokens(vocab_);
-    std::iota(tokens.begin(), tokens.end(), 0);
-    std::make_heap(tokens.begin(), tokens.end(), is_worse);
-    auto end = tokens.end();
-    for (double share = 0; end != tokens.begin() && share < wanted; --end) {
-      std::pop_heap(tokens.begin(), end, is_worse);
-      share += std::exp(log_prob(*(end - 1), lse));
+    std::vector<Token<T>> tokens(vocab_);
+    int64_t count = 0;
+    for (int64_t i = 0; i < vocab_; ++i) {
+      tokens[count] = {logits_[i], i};
+      count += logits_[i] >= floor;
     }
-    std::sort(end, tokens.end());
-    keep_only({end, tokens.end()});
+    tokens.resize(count);
+    std::make_heap(tokens.begin(), tokens.end(), is_worse);
+    std::vector<int64_t> kept;
+    double share = 0;
+    for (auto end = tokens.end(); end != tokens.begin() && share < wanted; --end) {
+      std::pop_heap(tokens.begin(), end, is_worse);
+      kept.push_back((end - 1)->id);
+      share += std::exp(log_prob(kept.back(), lse));
+    }
+    if (share < wanted && floor > -kInfinity) return false;
+    std::sort(kept.begin(), kept.end());
+    keep_only(kept);
+    return true;
   }
 
   void keep_best(int64_t k) {
@@ -188,19 +203,48 @@ class Row {
     }
   }
 
+  // The best by log-prob plus noise. Exact noise is made for those only that may be among them:
+  // at least `count` reach what the least of the best logits does.
   void take_sampled(double lse, int64_t count, const RowCandidates& out) {
-    const GumbelNoise noise(options_.seed, prefix_.tokens.size(), prefix_.lane);
-    std::vector<double> perturbed(vocab_);
-    for (int64_t i = 0; i < vocab_; ++i) {
-      const double value = log_prob(i, lse);
-      perturbed[i] = value > -kInfinity ? value + noise.at(i) : value;
+    const NoisePlace place{options_.seed, static_cast<uint32_t>(prefix_.tokens.size()),
+                           static_cast<uint32_t>(prefix_.lane)};
+    const auto perturbed = [&](int64_t token) {
+      return log_prob(token, lse) + gumbel_noise(place, token);
+    };
+    Scan<T>(logits_, vocab_, count).best(lse, count, out);
+    double least = kInfinity;
+    for (int64_t i = 0; i < count; ++i) least = std::min(least, perturbed(out.tokens[i]));
+    std::vector<Token<double>> best;
+    int64_t ids[kNoiseBlock];
+    for (int64_t first = 0; first < vocab_; first += kNoiseBlock) {
+      const int64_t n = std::min(kNoiseBlock, vocab_ - first);
+      const int64_t found = kernels<T>().sampling.reaching(place, logits_ + first, first, n,
+                                                           reached_by(least, lse), ids);
+      for (int64_t i = 0; i < found; ++i) offer({perturbed(ids[i]), ids[i]}, count, &best);
+      if (static_cast<int64_t>(best.size()) == count) least = std::max(least, best.back().logit);
     }
-    std::vector<double> best(count);
-    Scan<double>(perturbed.data(), vocab_, count).merge(0, count, best.data(), out.tokens);
-    for (int64_t i = 0; i < count; ++i) {
-      out.log_probs[i] = log_prob(out.tokens[i], lse);
-      if (out.perturbed) out.perturbed[i] = perturbed[out.tokens[i]];
+    clear(out);
+    for (size_t i = 0; i < best.size(); ++i) {
+      out.tokens[i] = best[i].id;
+      out.log_probs[i] = log_prob(best[i].id, lse);
+      if (out.perturbed) out.perturbed[i] = best[i].logit;
     }
+  }
+
+  // What the logit plus noise of a token reaches whose log-prob plus noise is `least`, roundings
+  // included.
+  static T reached_by(double least, double lse) {
+    return static_cast<T>(least + lse - 0.01 - 1e-6 * (std::abs(least) + std::abs(lse)));
+  }
+
+  // Keeps the best in order; of equals the first, which has the lower id.
+  static void offer(const Token<double>& token, int64_t count, std::vector<Token<double>>* best) {
+    if (token.logit == -kInfinity) return;
+    const auto place = std::upper_bound(
+        best->begin(), best->end(), token,
+        [](const Token<double>& a, const Token<double>& b) { return a.logit > b.logit; });
+    best->insert(place, token);
+    if (static_cast<int64_t>(best->size()) > count) best->pop_back();
   }
 
   double log_prob(int64_t token, double lse) const {

@@ -26,8 +26,9 @@ Words philox(Words counter, uint64_t seed) {
 
 }  // namespace
 
-double GumbelNoise::at(int64_t token) const {
-  const Words words = philox({static_cast<uint32_t>(token / 2), step_, lane_, 0}, seed_);
+double gumbel_noise(const NoisePlace& place, int64_t token) {
+  const Words words =
+      philox({static_cast<uint32_t>(token / 2), place.step, place.lane, 0}, place.seed);
   const int half = token % 2 * 2;
   const uint64_t bits = uint64_t{words[half + 1]} << 32 | words[half];
   const double uniform = (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52;  // in (0, 1)
