@@ -53,7 +53,7 @@ class BeamSearch:
         self.options = options_of_sentences(where, batch_size, options)
         lengths = source_length_list(where, source_lengths, batch_size)
         self._engine = _C.BeamSearch(native_options(where, self.options, lengths))
-        self._largest_token = self._engine.largest_token
+        self._largest_token, self._width = self._engine.largest_token, self._engine.width
         self._hooks = [i for i, each in enumerate(self.options) if each.logits_hook is not None]
         self._watchers = [i for i, each in enumerate(self.options) if each.on_step is not None]
         self._normalized = [i for i, each in enumerate(self.options) if each.normalized]
@@ -130,7 +130,8 @@ class BeamSearch:
             for sentence in self._watchers:
                 self._show(sentence)
             self._watchers = [i for i in self._watchers if not self._engine.is_done(i)]
-        return torch.from_numpy(tokens).to(device), torch.from_numpy(parents).to(device)
+        chosen = torch.from_numpy(tokens), torch.from_numpy(parents)
+        return chosen if device.type == "cpu" else (chosen[0].to(device), chosen[1].to(device))
 
     def check_vocabulary(self, where: str, logits: Tensor) -> None:
         """Every token that the options name is one of the ``[N, V]``."""
@@ -155,9 +156,10 @@ class BeamSearch:
     def _candidates(self, logits: Tensor) -> tuple[Any, Any, Any]:
         if self._engine.has_rules:
             return self._engine.choose(logits.contiguous().numpy())
-        width = min(self._engine.width, logits.shape[1])
-        log_probs, indices = ops.log_softmax_topk(logits, width)
-        return log_probs.double().numpy(), indices.numpy(), None
+        width = min(self._width, logits.shape[1])
+        with torch.inference_mode():  # ops cost less in it
+            log_probs, indices = ops.log_softmax_topk(logits, width)
+            return log_probs.double().numpy(), indices.numpy(), None
 
     def _live_places(self, sentence: int) -> list[int]:
         live = self._engine.live_rows

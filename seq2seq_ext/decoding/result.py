@@ -51,6 +51,21 @@ class BeamSearchResult:
             what a step knew of its rows can be gathered; 0 behind the end.
         attention: ``[B, n_best, L, S]``: row t holds the weights under which token t was
             predicted, zero behind the end; on the step's device; None unless asked for.
+
+    Example:
+        >>> import torch
+        >>> from seq2seq_ext.decoding import BeamSearchOptions, beam_search
+        >>> options = BeamSearchOptions(
+        ...     bos_id=1, eos_id=2, pad_id=0, n_best=2, max_length=2, return_attention=True)
+        >>> logits, weights = torch.tensor([[0.0, 0, 1, 2]]), torch.tensor([[0.1, 0.9]])
+        >>> result = beam_search(
+        ...     lambda tokens, state: (logits.expand(5, 4), state, weights.expand(5, 2)),
+        ...     (), batch_size=1, options=options)
+        >>> result.tokens, result.lengths
+        (tensor([[[3, 3],
+                 [2, 0]]]), tensor([[2, 1]]))
+        >>> [each.reason for each in result.hypotheses[0]], result.alignment.tolist()
+        (['max_length', 'eos'], [[[1, 1], [1, 0]]])
     """
 
     tokens: Tensor

@@ -138,4 +138,6 @@ def check_vocabulary(
 def for_search(logits: Tensor) -> Tensor:
     """As the search reads logits: on the CPU, float64 if they are, else float32."""
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    if logits.is_cpu and logits.dtype == dtype and not logits.requires_grad:
+        return logits
     return logits.detach().to("cpu", dtype)
