@@ -113,6 +113,10 @@ def test_registration():
         tensor.requires_grad_()
     torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, (x, w, b, None))
     torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, (x, w, None, None))
+    grad = torch.randn(3, 5, requires_grad=True)
+    for wanted in ([True] * 3, [False, True, False]):
+        call = (grad, x, w, None, wanted)
+        torch.library.opcheck(torch.ops.seq2seq_ext.linear_backward.default, call)
     for dtype in (None, *DTYPES):
         pack = (w.detach(), dtype)
         torch.library.opcheck(torch.ops.seq2seq_ext.linear_pack.default, pack)
@@ -156,11 +160,63 @@ def test_int8_depth_is_limited():
         ops.linear_pack(torch.ones(1, 131073), dtype=torch.int8)
 
 
-def test_autocast_computes_in_float32():
-    x, w = torch.randn(2, 3), torch.randn(4, 3)
+def with_gradients(function, *tensors):
+    """The result and the gradients of all tensors."""
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    output = function(*leaves)
+    weight = torch.arange(output.numel()).view_as(output).cos()
+    return [output.detach(), *torch.autograd.grad((output * weight).sum(), leaves)]
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [*SHAPES, (300, 70, 130)])
+def test_gradients_are_as_exact_as_torchs(rows, inputs, outputs, isa):
+    tensors = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    exact = with_gradients(torch_linear, *(t.double() for t in tensors))
+    ours, theirs = with_gradients(ops.linear, *tensors), with_gradients(torch_linear, *tensors)
+    for got, torchs, expected in zip(ours, theirs, exact, strict=True):
+        assert got.shape == expected.shape
+        if expected.numel():
+            tiny = 4 * torch.finfo(torch.float32).eps * expected.abs().max()
+            allowed = 2 * (torchs - expected).abs().max() + tiny
+            assert (got - expected).abs().max() <= allowed
+
+
+def test_gradients_have_the_same_bits_with_any_number_of_threads(threads):
+    tensors = torch.randn(20, 30, 257), torch.randn(131, 257), torch.randn(131)
+    for context in (torch.autocast("cpu", enabled=False), torch.autocast("cpu", torch.bfloat16)):
+        with context:
+            torch.set_num_threads(1)
+            alone = with_gradients(ops.linear, *tensors)
+            torch.set_num_threads(2)
+            together = with_gradients(ops.linear, *tensors)
+        assert all(map(torch.equal, together, alone))
+
+
+def test_only_wanted_gradients_are_made():
+    x, w, b = torch.randn(6, 4), torch.randn(5, 4), torch.randn(5)
+    *_, grad_x, grad_w, grad_b = with_gradients(ops.linear, x, w, b)
+    for wanted, expected in ((0, grad_x), (1, grad_w), (2, grad_b)):
+        tensors = [x.clone(), w.clone(), b.clone()]
+        output = ops.linear(*(t.requires_grad_(i == wanted) for i, t in enumerate(tensors)))
+        output.backward(torch.arange(output.numel()).view_as(output).cos())
+        assert [t.grad is not None for t in tensors] == [i == wanted for i in range(3)]
+        assert torch.equal(tensors[wanted].grad, expected)
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(3, 5, 7), (70, 33, 110)])
+def test_bfloat16_autocast_is_as_exact_as_torchs(rows, inputs, outputs, isa):
+    tensors = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    exact = with_gradients(torch_linear, *(t.double() for t in tensors))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(ops.linear(x.bfloat16().float(), w), torch.ops.seq2seq_ext.linear(
-            x.bfloat16(), w, None, None))  # fmt: skip
+        ours, theirs = with_gradients(ops.linear, *tensors), with_gradients(torch_linear, *tensors)
+        cast = ops.linear(tensors[0].bfloat16(), *tensors[1:])
+        assert ops.linear(*(t.double() for t in tensors)).dtype == torch.float64
+    assert cast.dtype == torch.float32 and torch.equal(cast, ours[0])
+    for got, plain in list(zip(ours, with_gradients(ops.linear, *tensors), strict=True))[:3]:
+        assert not torch.equal(got, plain)  # it did round
+    for got, torchs, expected in zip(ours, theirs, exact, strict=True):
+        assert got.dtype == torch.float32
+        assert (got - expected).norm() <= 1.5 * (torchs - expected).norm() + 1e-6
 
 
 @pytest.mark.parametrize(

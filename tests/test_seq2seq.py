@@ -236,6 +236,24 @@ def test_every_isa(isa):
     torch.testing.assert_close(fields_of(model.generate(src, src_lengths, OPTIONS)), expected)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("fields", [{"input_feeding": True}, {"input_feeding": False}], ids=name)
+def test_a_training_step_has_the_same_bits_with_any_number_of_threads(fields, precision, threads):
+    sizes = {"embedding_size": 70, "hidden_size": 130, "attention_size": 90, "decoder_layers": 2}
+    model = make(torch.float32, encoder_layers=2, target_vocabulary_size=300, **sizes, **fields)
+    batch = data(model, lengths=tuple(range(24)), width=23)
+    steps = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        model.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            loss = model.loss(*batch, label_smoothing=0.1)
+        loss.backward()
+        steps.append([loss, *(p.grad for p in model.parameters())])
+    for step in steps[1:]:
+        assert all(map(torch.equal, step, steps[0]))
+
+
 def test_learns_to_reverse():
     torch.manual_seed(0)
     model = Seq2Seq(

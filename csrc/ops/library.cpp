@@ -70,6 +70,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
              torch::dispatch(key, torch::CppFunction::makeFromBoxedFunction<&refuse>()));
   };
   def("linear(Tensor input, Tensor weight, Tensor? bias, Tensor? packed) -> Tensor");
+  def("linear_backward(Tensor grad, Tensor input, Tensor weight, ScalarType? dtype, "
+      "bool[3] wanted) -> (Tensor input, Tensor weight, Tensor bias)");
   def("linear_pack(Tensor weight, ScalarType? dtype) -> Tensor");
   m.def("linear_packed_shape(int outputs, int inputs, ScalarType dtype) -> int[]");
   m.def("layer_packed_size(str op, int[] sizes, bool projected, ScalarType dtype) -> int",

@@ -3,12 +3,13 @@
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
+#include <array>
 #include <vector>
 
 #include "check.h"
 #include "kernels/isa.h"
 #include "packed.h"
-#include "parallel.h"
+#include "products.h"
 
 namespace seq2seq_ext {
 
@@ -89,6 +90,47 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
                                             : multiply<double>(input, weight, bias, packed);
 }
 
+// The gradients of input, weight and bias; empty where they are not wanted.
+template <typename T>
+std::tuple<Tensor, Tensor, Tensor> gradients(const GemmKernels<T>& gemm, const Tensor& grad,
+                                             const Tensor& input, const Tensor& weight,
+                                             std::array<bool, 3> wanted) {
+  const int64_t outputs = weight.size(0), inputs = weight.size(1);
+  const int64_t count = c10::multiply_integers(input.sizes().slice(0, input.dim() - 1));
+  const Tensor rows = grad.reshape({count, outputs}).contiguous();
+  const auto empty = [&](at::IntArrayRef shape) { return at::empty(shape, input.options()); };
+  Tensor grad_input = empty(wanted[0] ? input.sizes() : at::IntArrayRef{0});
+  Tensor grad_weight = empty({wanted[1] ? outputs : 0, inputs});
+  Tensor grad_bias = wanted[2] ? rows.sum(0) : empty({0});
+  if (wanted[0])
+    input_gradient<T>(gemm, rows, weight, matrix_rows<T>(grad_input.data_ptr<T>(), count, inputs),
+                      false);
+  if (wanted[1]) {
+    const Tensor x = input.contiguous();
+    weight_gradient<T>(gemm, rows, matrix_rows<const T>(x.const_data_ptr<T>(), count, inputs),
+                       grad_weight);
+  }
+  return {grad_input, grad_weight, grad_bias};
+}
+
+std::tuple<Tensor, Tensor, Tensor> linear_backward(const Tensor& grad, const Tensor& input,
+                                                   const Tensor& weight,
+                                                   std::optional<at::ScalarType> dtype,
+                                                   std::array<bool, 3> wanted) {
+  const char* const op = "linear_backward";
+  check_weight(op, weight);
+  check_linear_input(op, input, weight, std::nullopt);
+  check_like(op, "grad", grad, weight, "weight");
+  std::vector<int64_t> shape = input.sizes().vec();
+  shape.back() = weight.size(0);
+  check_shape(op, "grad", grad, shape);
+  const WeightType products = product_type(op, input, dtype);
+  const Tensor dense = weight.contiguous();
+  return weight.scalar_type() == at::kFloat
+             ? gradients<float>(kernels<float>().gemm[products], grad, input, dense, wanted)
+             : gradients<double>(kernels<double>().gemm[products], grad, input, dense, wanted);
+}
+
 }  // namespace
 
 Tensor check_linear(const char* op, const Tensor& input, const Tensor& weight,
@@ -106,6 +148,7 @@ TORCH_LIBRARY_IMPL(seq2seq_ext, CatchAll, m) { m.impl("linear_packed_shape", &pa
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CPU, m) {
   m.impl("linear", &linear);
+  m.impl("linear_backward", &linear_backward);
   m.impl("linear_pack", &linear_pack);
 }
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
+from seq2seq_ext.ops.autograd import double_backward, needs_grad, product_dtype
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.tracing import register_fake
 
@@ -15,7 +16,9 @@ def linear(
 ) -> Tensor:
     """``input W^T + bias``, as torch.nn.functional.linear.
 
-    A row's bits are the same alone, in any batch and with any number of threads.
+    A row's bits are the same alone, in any batch and with any number of threads. Under bfloat16
+    autocast both sides of the products, backward's too, are rounded to bfloat16; sums, result and
+    gradients stay float32.
 
     Args:
         input: ``[..., I]``, float32 or float64; on CUDA bfloat16 and float16 too.
@@ -40,8 +43,26 @@ def linear(
     """
     if reference_active():
         return reference.linear(input, weight, bias)
-    output: Tensor = torch.ops.seq2seq_ext.linear(input, weight, bias, packed)
+    op = torch.ops.seq2seq_ext.linear
+    parameters = [weight] if bias is None else [weight, bias]
+    if packed is not None and packed.dtype != weight.dtype and needs_grad(input, *parameters):
+        raise ValueError(
+            f"linear: packed: expected {weight.dtype} where gradients are wanted, got "
+            f"{packed.dtype}"
+        )
+    dtype = product_dtype(input) if packed is None and input.is_cpu else None
+    if dtype is None:
+        plain: Tensor = op(input, weight, bias, packed)
+        return plain
+    with torch.autocast("cpu", enabled=False):
+        input, weight = _widened(input), _widened(weight)
+        rounded = torch.ops.seq2seq_ext.linear_pack(weight.detach(), dtype)
+        output: Tensor = op(input, weight, None if bias is None else _widened(bias), rounded)
     return output
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def linear_pack(weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -74,21 +95,44 @@ def linear_pack(weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, weight, _, packed = inputs
-    if packed is not None and packed.dtype != weight.dtype:
-        raise ValueError(
-            f"linear: packed: expected {weight.dtype} where gradients are wanted, got "
-            f"{packed.dtype}"
-        )
+    ctx.dtype = None if packed is None else packed.dtype
     ctx.save_for_backward(input, weight)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     input, weight = ctx.saved_tensors
-    needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
-    rows = grad.reshape(-1, grad.size(-1))
-    grad_input = grad @ weight if needs_input else None
-    grad_weight = rows.t() @ input.reshape(-1, input.size(-1)) if needs_weight else None
-    return grad_input, grad_weight, rows.sum(0) if needs_bias else None, None
+    wanted = ctx.needs_input_grad[:3]
+    if grad.is_cuda:
+        rows = grad.reshape(-1, grad.size(-1))
+        gradients = grad @ weight, rows.t() @ input.reshape(-1, input.size(-1)), rows.sum(0)
+    else:
+        gradients = torch.ops.seq2seq_ext.linear_backward(grad, input, weight, ctx.dtype, wanted)
+    return *(g if w else None for g, w in zip(gradients, wanted, strict=True)), None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grad, input, weight, _, ctx.wanted = inputs
+    ctx.save_for_backward(grad, input, weight)
+
+
+def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    grad, input, weight = ctx.saved_tensors
+    wanted = [g if w else None for g, w in zip(grads, ctx.wanted, strict=True)]
+    bias = weight.new_zeros(weight.size(0))
+    d_input, d_weight, _, d_grad = double_backward(
+        lambda *tensors: (reference.linear(*tensors),), (input, weight, bias), (grad,), wanted
+    )
+    return d_grad, d_input, d_weight, None, None
+
+
+def _fake_backward(
+    grad: Tensor, input: Tensor, weight: Tensor, dtype: torch.dtype | None, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    return (
+        input.new_empty(input.shape if wanted[0] else (0,)),
+        input.new_empty(weight.size(0) if wanted[1] else 0, weight.size(1)),
+        input.new_empty(weight.size(0) if wanted[2] else 0),
+    )
 
 
 def _fake(input: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None) -> Tensor:
@@ -104,7 +148,11 @@ def _fake_pack(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 register_fake("seq2seq_ext::linear", _fake)
+register_fake("seq2seq_ext::linear_backward", _fake_backward)
 register_fake("seq2seq_ext::linear_pack", _fake_pack)
 torch.library.register_autograd("seq2seq_ext::linear", _backward, setup_context=_save)
+torch.library.register_autograd(
+    "seq2seq_ext::linear_backward", _double_backward, setup_context=_save_backward
+)
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("seq2seq_ext::linear", _device, torch.float32)
