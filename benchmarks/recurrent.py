@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seq2seq_ext
-from benchmarks import rivals
+from benchmarks import recurrent_steps, rivals
 from benchmarks.harness import Comparison, Run, compare
 
 
@@ -86,16 +86,5 @@ def ragged(name: str) -> list[Comparison]:
     return [forward, step]
 
 
-def single_step(name: str) -> Comparison:
-    """One step of two layers, H = 512, one row."""
-    ours, theirs = _pair(name, 512, 512, num_layers=2)
-    x = torch.randn(1, 1, 512)
-    return compare(
-        f"{name}, one step of 2 layers, B=1, H=512",
-        _inference(lambda: ours(x)[0]),
-        {f"nn.{name}": _inference(lambda: theirs(x)[0])},
-    )
-
-
 def all_of(name: str) -> list[Comparison]:
-    return [padded(name), *ragged(name), single_step(name)]
+    return [padded(name), *ragged(name), *recurrent_steps.layers(name), recurrent_steps.cell(name)]
