@@ -45,24 +45,28 @@ def linear(
         return reference.linear(input, weight, bias)
     op = torch.ops.seq2seq_ext.linear
     parameters = [weight] if bias is None else [weight, bias]
-    if packed is not None and packed.dtype != weight.dtype and needs_grad(input, *parameters):
+    are_tensors = isinstance(input, Tensor) and isinstance(weight, Tensor)  # else the op refuses
+    is_reduced = are_tensors and isinstance(packed, Tensor) and packed.dtype != weight.dtype
+    if is_reduced and needs_grad(input, *parameters):
         raise ValueError(
             f"linear: packed: expected {weight.dtype} where gradients are wanted, got "
-            f"{packed.dtype}"
+            f"{packed.dtype}"  # type: ignore[union-attr]
         )
-    dtype = product_dtype(input) if packed is None and input.is_cpu else None
+    rounds = are_tensors and packed is None and input.is_cpu
+    dtype = product_dtype(input) if rounds else None
     if dtype is None:
         plain: Tensor = op(input, weight, bias, packed)
         return plain
     with torch.autocast("cpu", enabled=False):
         input, weight = _widened(input), _widened(weight)
         rounded = torch.ops.seq2seq_ext.linear_pack(weight.detach(), dtype)
-        output: Tensor = op(input, weight, None if bias is None else _widened(bias), rounded)
+        output: Tensor = op(input, weight, _widened(bias), rounded)
     return output
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+def _widened(tensor: Any) -> Any:
+    is_narrow = isinstance(tensor, Tensor) and tensor.dtype == torch.bfloat16
+    return tensor.float() if is_narrow else tensor
 
 
 def linear_pack(weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
