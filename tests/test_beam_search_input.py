@@ -231,6 +231,20 @@ def test_the_engine_survives_any_candidates(fields):
         search.result()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"trie": _C.TokenTrie([[3, 1], [4]]), "eos_id": [2, 3]},
+        {"force_eos": True, "eos_id": [3, 3, 2], "max_length": 1},
+    ],
+    ids=["trie", "force_eos"],
+)
+def test_the_engine_survives_a_token_allowed_twice(fields):
+    search = engine(**fields)
+    _, tokens, _ = search.choose(np.zeros((4, 6)))
+    assert tokens.max() < 6
+
+
 def test_the_engine_refuses_rules_on_tokens_it_was_made_to_swallow():
     search = engine(repetition_penalty=2.0)
     search.advance(np.zeros((4, 1)), np.full((4, 1), 99))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from prefix_model import EOS, make_options
 
-from seq2seq_ext.decoding import beam_search
+from seq2seq_ext.decoding import TokenTrie, beam_search
 
 BAD = [
     ({"coverage_penalty": "gnmt"}, "source_lengths: expected one a sentence for coverage_penalty"),
@@ -31,6 +31,11 @@ def test_missing_source_lengths(fields, message):
         ({"banned": "ab"}, TypeError, "banned: expected"),
         ({"shortlist": [3]}, ValueError, "shortlist: expected EOS and the prefix among it"),
         ({"trie": [[1]]}, TypeError, "trie: expected a TokenTrie or None"),
+        (
+            {"trie": TokenTrie([[2, 4]]), "eos_id": [0, 4]},
+            ValueError,
+            "trie: expected no EOS inside",
+        ),
         ({"temperature": 0.0}, ValueError, "temperature: expected a number from"),
         ({"top_p": 0}, ValueError, "top_p: expected a number from"),
         ({"seed": -1}, ValueError, "seed: expected an int from 0"),

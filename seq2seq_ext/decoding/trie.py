@@ -28,6 +28,7 @@ class TokenTrie:
         self._sequences = frozenset(token_tuple(where, "sequences", each) for each in sequences)
         if not self._sequences:
             raise ValueError(f"{where}: sequences: expected at least one, got none")
+        self.tokens = frozenset(token for each in self._sequences for token in each)
         self.native = _C.TokenTrie([list(each) for each in self._sequences])
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:

@@ -255,10 +255,11 @@ class Row {
     for (int64_t i = 0; i < vocab_; ++i) logits_[i] = log_prob(i, lse);
   }
 
-  // allowed ascends strictly.
+  // allowed ascends; a token may be there twice.
   void keep_only(const std::vector<int64_t>& allowed) {
     int64_t begin = 0;
     for (const int64_t token : allowed) {
+      if (token < begin) continue;
       std::fill(logits_ + begin, logits_ + token, kBanned);
       begin = token + 1;
     }
