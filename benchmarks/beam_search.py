@@ -13,6 +13,14 @@ from seq2seq_ext import BeamSearch, BeamSearchOptions, Decoder, Seq2Seq, ops
 from seq2seq_ext.decoding import TokenTrie
 
 BATCH, BEAMS, STEPS, SOURCE = 8, 5, 30, 25
+PLAIN = {
+    "bos_id": 1,
+    "eos_id": 2,
+    "pad_id": 0,
+    "beam_size": BEAMS,
+    "max_length": STEPS,
+    "min_length": STEPS,
+}
 OPTIONS = {
     "length penalty": {"length_penalty": "gnmt"},
     "coverage penalty": {"coverage_penalty": "gnmt", "beta": 0.2},
@@ -42,8 +50,7 @@ def _engine_runs(vocabulary: int) -> dict[str, Run]:
     attention = torch.rand(BATCH * BEAMS, SOURCE, generator=generator)
 
     def search(fields: dict) -> None:
-        told = {"beam_size": BEAMS, "max_length": STEPS, "min_length": STEPS, **fields}
-        options = BeamSearchOptions(bos_id=1, eos_id=2, pad_id=0, **told)
+        options = BeamSearchOptions(**{**PLAIN, **fields})
         engine = BeamSearch(BATCH, options, [SOURCE] * BATCH)
         weights = attention[: engine.rows] if options.needs_attention else None
         while not engine.done:
@@ -53,7 +60,18 @@ def _engine_runs(vocabulary: int) -> dict[str, Run]:
         for step in range(STEPS):
             ops.log_softmax_topk(table[step % 4], BEAMS + 1)
 
-    runs: dict[str, Run] = {"no option": lambda: search({}), "its row kernel alone": rows_alone}
+    def native_calls_alone() -> None:
+        """What a search without options can't do without."""
+        engine = BeamSearch(BATCH, BeamSearchOptions(**PLAIN))._engine
+        for step in range(STEPS):
+            log_probs, tokens = ops.log_softmax_topk(table[step % 4], BEAMS + 1)
+            engine.advance(log_probs.numpy(), tokens.numpy())
+
+    runs: dict[str, Run] = {
+        "no option": lambda: search({}),
+        "its native calls alone": native_calls_alone,
+        "its row kernel alone": rows_alone,
+    }
     return runs | {
         name: lambda fields=fields: search(fields)  # type: ignore[misc]
         for name, fields in OPTIONS.items()
@@ -65,8 +83,7 @@ def _decoder_runs(model: Seq2Seq) -> dict[str, Run]:
     src, lengths = nmt.sources(BATCH, model.config.source_vocabulary_size or 0, SOURCE)
 
     def decode(fields: dict) -> Tensor:
-        told = {"beam_size": BEAMS, "max_length": STEPS, "min_length": STEPS, **fields}
-        options = BeamSearchOptions(bos_id=2, eos_id=3, pad_id=0, **told)
+        options = BeamSearchOptions(**{**PLAIN, "bos_id": 2, "eos_id": 3, **fields})
         return decoder.generate(src, lengths, options).tokens
 
     runs: dict[str, Run] = {"no option": lambda: decode({})}

@@ -1,6 +1,7 @@
 """Every option of the search: against the reference, brute force, and itself in any company."""
 
 import itertools
+import math
 import random
 
 import pytest
@@ -204,6 +205,18 @@ def test_unknown_words_are_replaced():
     assert replace_unknown(["?"], [0], ["x"], "?", str.upper) == ["X"]
     with pytest.raises(ValueError, match="alignment: expected positions from 0 to 0, got 3"):
         replace_unknown(["?"], [3], ["x"], "?")
+
+
+def test_a_hypothesis_without_tokens_has_covered_nothing():
+    """Dead at once: no mass anywhere counts as 1e-10 each."""
+    options = make_options(coverage_penalty="gnmt", beta=0.5, beam_size=2, max_length=3)
+
+    def step(tokens, state):
+        return torch.full((len(tokens), 4), -INF), state, torch.ones(len(tokens), 3)
+
+    for find in (beam_search, reference.beam_search):
+        found = find(step, (), batch_size=1, options=[options], source_lengths=[3])
+        assert found.scores.item() == pytest.approx(0.5 * 3 * math.log(1e-10))
 
 
 def test_reasons():

@@ -60,7 +60,11 @@ Group::Group(const SearchOptions& options, int64_t beams)
       live_(options.sampling == Sampling::kAncestral ? beams : 1),
       pool_(pool_size(options, beams), options.full_pool_is_closed),
       place_has_ended_(beams, false) {
-  for (size_t lane = 0; lane < live_.size(); ++lane) live_[lane].lane = lane;
+  for (size_t lane = 0; lane < live_.size(); ++lane) {
+    live_[lane].lane = lane;
+    if (options.coverage_penalty != CoveragePenalty::kNone)
+      live_[lane].coverage.assign(options.source_length, 0);
+  }
 }
 
 bool Group::is_live(int64_t beam) const {
@@ -130,7 +134,6 @@ void Group::grow_coverage(Step* step) const {
   const SearchOptions& options = step->options;
   for (size_t beam = 0; beam < live_.size(); ++beam) {
     Coverage grown = live_[beam].coverage;
-    grown.resize(options.source_length);
     const double* weights = step->rows.attention + beam * step->rows.positions;
     for (int64_t i = 0; i < options.source_length; ++i) grown[i] += weights[i];
     step->coverage.push_back(std::move(grown));
