@@ -5,9 +5,11 @@ options (``compat/record.py`` made it; the files name the package's version).
 """
 
 import itertools
+import math
 import warnings
 
 import pytest
+import torch
 from compat.cases import COUNTS, PEERS, draw_cases, load, run
 from compat.model import BOS, EOS, PAD, UNK, RandomModel
 
@@ -20,8 +22,12 @@ def like(peer, **options):
     return BeamSearchOptions.like(peer, **{**ids, **options})
 
 
-def search(peer, case):
-    options = like(peer, **case["options"])
+def search(peer, case, **changes):
+    return result_of(peer, case, **changes).hypotheses
+
+
+def result_of(peer, case, **changes):
+    options = like(peer, **{**case["options"], **changes})
     model, sentences = RandomModel(**case["model"]), case["sentences"]
 
     def step(tokens, state):
@@ -36,7 +42,7 @@ def search(peer, case):
         batch_size=len(sentences),
         options=options,
         source_lengths=[model.SOURCE] * len(sentences),
-    ).hypotheses
+    )
 
 
 def is_made_up(hypothesis):
@@ -137,6 +143,56 @@ def test_ctranslate2_s_several_eos_are_not_copied():
         assert not any(
             goes_on(h.tokens, case) for found in search("ctranslate2", case) for h in found
         )
+
+
+def subtract_from_used(amount):
+    """A hook: from the log-probs of the tokens used before."""
+
+    def hook(prefixes, logits):
+        used = torch.zeros_like(logits).scatter_(1, prefixes, amount)
+        return logits.log_softmax(1) - used
+
+    return hook
+
+
+def test_beamgrad_s_repetition_penalty_is_a_hook():
+    recorded = load("carry")["restated"]
+    assert len(recorded) == COUNTS["restated"]
+    for case in recorded:
+        hook = subtract_from_used(math.log(case["options"]["repetition_penalty"]))
+        changes = {"repetition_penalty": 1.0, "logits_hook": hook, "normalized": True}
+        ours = search("carry", case, **changes)
+        for found, theirs in zip(ours, case["found"], strict=True):
+            assert [h.tokens for h in found] == [tokens for tokens, _ in theirs], case
+            scores = [score for _, score in theirs]
+            assert [h.score for h in found] == pytest.approx(scores, rel=1e-5, abs=1e-5)
+
+
+def penalised(hypotheses, groups, penalty):
+    """(tokens, sum less the penalties) of each: a penalty for each token of an earlier group at
+    the same place.
+    """
+    ordered = [hypotheses[i] for i in sorted(range(len(groups)), key=lambda i: groups[i])]
+    found = []
+    for g, each in enumerate(ordered):
+        uses = sum(a == b for o in ordered[:g] for a, b in zip(o.tokens, each.tokens, strict=True))
+        found.append((each.tokens, each.log_prob - penalty * uses))
+    return sorted(found)
+
+
+def test_fairseq_s_groups_of_one_beam():
+    recorded = load("fairseq")["restated"]
+    assert len(recorded) == COUNTS["restated"]
+    for case in recorded:
+        ours, penalty = result_of("fairseq", case), case["options"]["diversity_penalty"]
+        for found, rows, theirs in zip(
+            ours.hypotheses, ours.rows[:, :, 0].tolist(), case["found"], strict=True
+        ):
+            expected = sorted((tokens, score) for tokens, score in theirs)
+            got = penalised(found, rows, penalty)
+            assert [tokens for tokens, _ in got] == [tokens for tokens, _ in expected], case
+            sums = [score for _, score in expected]
+            assert [total for _, total in got] == pytest.approx(sums, rel=1e-5, abs=1e-5)
 
 
 RULES = ("eos_id", "no_repeat_ngram_size", "repetition_penalty", "banned", "coverage_penalty")

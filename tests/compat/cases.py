@@ -11,8 +11,8 @@ from compat.model import EOS, RandomModel
 
 PEERS = ("transformers", "fairseq", "opennmt", "ctranslate2", "joeynmt", "carry")
 # How many of each kind: ordinary ones; beams that a vocabulary can't fill; rules that a peer has
-# but does not keep.
-COUNTS = {"cases": 240, "crowded": 80, "broken": 40}
+# but does not keep; rules that mean something else there, and that ours can be told.
+COUNTS = {"cases": 240, "crowded": 80, "broken": 40, "restated": 40}
 
 Case = dict[str, Any]  # model, sentences, options
 Found = list[list[tuple[list[int], float]]]  # n-best tokens and scores of each sentence
@@ -24,7 +24,7 @@ _LEAST_BEAMS = {"transformers": 2, "ctranslate2": 2}
 
 def draw_cases(peer: str, kind: str = "cases") -> list[Case]:
     """Models, batches and options."""
-    if kind == "broken" and peer not in _BROKEN:
+    if kind in _SPECIAL and peer not in _SPECIAL[kind]:
         return []
     draw = random.Random(f"{peer} {kind}")
     if (peer, kind) == ("opennmt", "broken"):
@@ -52,8 +52,8 @@ def _draw_case(peer: str, draw: random.Random, kind: str) -> Case:
         "min_length": draw.choice([0, 0, draw.randint(0, max_length)]),
         **draw_penalty(draw),
     }
-    if kind == "broken":
-        options |= _BROKEN[peer]
+    if kind in _SPECIAL:
+        options |= _SPECIAL[kind][peer](draw, options)
     # Rules would crowd a small vocabulary in ways of their own.
     elif not crowded and draw.random() < 0.6:
         options |= draw_rules(draw)
@@ -165,11 +165,33 @@ def _carry_rules(draw: random.Random) -> dict[str, Any]:
 # fairseq's n-gram blocking compares, on a CPU, the padding behind a hypothesis instead of its
 # end. OpenNMT-py's mixes sentences up once one of a batch is done. CTranslate2 takes 2 * beam_size
 # candidates with several EOS too: where more than beam_size of them end, one goes on.
-_BROKEN: dict[str, dict[str, Any]] = {
-    "fairseq": {"no_repeat_ngram_size": 2},
-    "opennmt": {"no_repeat_ngram_size": 2},
-    "ctranslate2": {"eos_id": [EOS, 4, 5]},
+_BROKEN = {
+    "fairseq": lambda draw, options: {"no_repeat_ngram_size": 2},
+    "opennmt": lambda draw, options: {"no_repeat_ngram_size": 2},
+    "ctranslate2": lambda draw, options: {"eos_id": [EOS, 4, 5]},
 }
+
+
+def _groups(draw: random.Random, options: dict[str, Any]) -> dict[str, Any]:
+    """fairseq's groups share one pool, and its scores hold the penalties: comparable where each
+    is one beam and all end at the same step.
+    """
+    return {
+        "alpha": 0.0,
+        "min_length": options["max_length"],
+        "n_best": options["beam_size"],
+        "beam_groups": options["beam_size"],
+        "diversity_penalty": draw.choice([0.3, 0.8, 2.0]),
+    }
+
+
+def _repetition(draw: random.Random, options: dict[str, Any]) -> dict[str, Any]:
+    """beamgrad subtracts the penalty's logarithm: for us a hook."""
+    return {"repetition_penalty": draw.choice([1.2, 1.5, 3.0])}
+
+
+_RESTATED = {"fairseq": _groups, "carry": _repetition}
+_SPECIAL = {"broken": _BROKEN, "restated": _RESTATED}
 
 _DRAW = {
     "transformers": (_transformers, _transformers_rules),

@@ -31,6 +31,7 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
             eos_token=_tuple(options.get("eos_id", EOS)),
             banned_tokens=tuple(options.get("banned", ())) or None,
             no_repeat_ngram_size=options.get("no_repeat_ngram_size", 0),
+            repetition_penalty=options.get("repetition_penalty", 1.0),
             min_length=options["min_length"],
             length_penalty_alpha=options["alpha"] if options["length_penalty"] == "gnmt" else 0.0,
         ),

@@ -8,6 +8,7 @@ import torch
 from compat.model import BOS, RandomModel
 from fairseq.data import Dictionary
 from fairseq.models import FairseqDecoder, FairseqEncoder, FairseqEncoderDecoderModel
+from fairseq.search import BeamSearch, DiverseBeamSearch, Search
 from fairseq.sequence_generator import SequenceGenerator
 from torch import Tensor
 
@@ -45,6 +46,14 @@ class _Model(FairseqEncoderDecoderModel):
         return RandomModel.POSITIONS
 
 
+def _strategy(dictionary: Dictionary, options: dict[str, Any]) -> Search:
+    if "beam_groups" not in options:
+        return BeamSearch(dictionary)
+    return DiverseBeamSearch(
+        dictionary, options["beam_groups"], options["diversity_penalty"], diversity_discount=0.0
+    )
+
+
 def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) -> list:
     dictionary = Dictionary()  # bos 0, pad 1, eos 2, unk 3
     for token in range(len(dictionary), model.vocab):
@@ -52,6 +61,7 @@ def search(model: RandomModel, sentences: list[int], options: dict[str, Any]) ->
     generator = SequenceGenerator(
         [_Model(_Encoder(dictionary), _Decoder(dictionary, model))],
         dictionary,
+        search_strategy=_strategy(dictionary, options),
         beam_size=options["beam_size"],
         max_len_a=0,
         max_len_b=options["max_length"] - 1,
