@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from seq2seq_ext.decoding import BeamSearchOptions, replace_unknown
-from seq2seq_ext.decoding.native import Options, options_of_sentences
+from seq2seq_ext.decoding.native_options import Options, options_of_sentences
 from seq2seq_ext.decoding.result import Lexicon
 from seq2seq_ext.model_folder import TextModel, load_model
 from seq2seq_ext.models import GenerationResult

@@ -9,7 +9,7 @@ from seq2seq_ext import reference
 from seq2seq_ext.decoding.check import check_int
 from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 from seq2seq_ext.decoding.engine import BeamSearch, source_length_list
-from seq2seq_ext.decoding.native import Options
+from seq2seq_ext.decoding.native_options import Options
 from seq2seq_ext.decoding.result import BeamSearchResult, gather_attention
 from seq2seq_ext.decoding.step import (
     State,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seq2seq_ext import _C, ops
 from seq2seq_ext.decoding.check import check_int
-from seq2seq_ext.decoding.native import Options, native_options, options_of_sentences
+from seq2seq_ext.decoding.native_options import Options, native_options, options_of_sentences
 from seq2seq_ext.decoding.progress import SearchProgress
 from seq2seq_ext.decoding.result import BeamSearchResult, Hypothesis
 from seq2seq_ext.decoding.step import check_attention, check_logits, check_vocabulary, for_search

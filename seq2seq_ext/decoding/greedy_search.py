@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seq2seq_ext.decoding.beam_search import search
 from seq2seq_ext.decoding.check import check_int
-from seq2seq_ext.decoding.native import Options, changed_options, options_of_sentences
+from seq2seq_ext.decoding.native_options import Options, changed_options, options_of_sentences
 from seq2seq_ext.decoding.options import BeamSearchOptions
 from seq2seq_ext.decoding.result import BeamSearchResult
 from seq2seq_ext.decoding.step import State, Step

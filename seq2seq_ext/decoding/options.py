@@ -268,7 +268,7 @@ class BeamSearchOptions:
             raise ValueError(f"{where}: eos_id: expected one or several that differ, got {eos}")
         if self.trie is not None and not isinstance(self.trie, TokenTrie):
             raise TypeError(f"{where}: trie: expected a TokenTrie or None, got {self.trie!r}")
-        if self.trie is not None and (used := self.trie.tokens & set(eos)):
+        if self.trie is not None and (used := set(eos) & self.trie.tokens):
             raise ValueError(f"{where}: trie: expected no EOS inside, got {sorted(used)}")
         self._keep("banned", self._banned(where))
         self._keep("phrases", sequence_tuples(where, "phrases", self.phrases, eos))

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.decoding import BeamSearchOptions
-from seq2seq_ext.decoding.native import Options, options_of_sentences
+from seq2seq_ext.decoding.native_options import Options, options_of_sentences
+from seq2seq_ext.models.attentional_decoder import Memory, State
 from seq2seq_ext.models.config import Seq2SeqConfig
-from seq2seq_ext.models.decoder import Memory, State
 
 
 def instance(where: str, name: str, value: object, kind: type) -> None:

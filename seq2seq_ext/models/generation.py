@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult, beam_search
-from seq2seq_ext.decoding.native import changed_options
+from seq2seq_ext.decoding.native_options import changed_options
 from seq2seq_ext.decoding.step import Step, reorder
-from seq2seq_ext.models.decoder import Decoder, Memory, State
+from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
 
 # With attention, unless the model has none.
 GenerationResult: TypeAlias = BeamSearchResult
@@ -84,7 +84,7 @@ def _places(beams: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]
 class PackedSteps:
     """The module's own steps, its weights packed once for all of them."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: AttentionalDecoder) -> None:
         self._decoder, self._packed = decoder, decoder.pack()
 
     def step(

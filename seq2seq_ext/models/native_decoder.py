@@ -10,11 +10,10 @@ from torch import Tensor
 
 from seq2seq_ext import _C, ops
 from seq2seq_ext.decoding import BeamSearch, BeamSearchOptions
-from seq2seq_ext.decoding.native import Options
+from seq2seq_ext.decoding.native_options import Options
 from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
-from seq2seq_ext.models.decoder import Decoder as DecoderModule
-from seq2seq_ext.models.decoder import Memory, State
+from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
 from seq2seq_ext.models.generation import GenerationResult, generate, search_step
 from seq2seq_ext.models.native_encoder import NativeEncoder
 from seq2seq_ext.models.recurrent import pack_layer
@@ -51,7 +50,7 @@ class Decoder:
 
     def __init__(self, model: Any, dtype: str = "float32") -> None:
         where = "Decoder"
-        if not isinstance(getattr(model, "decoder", None), DecoderModule):
+        if not isinstance(getattr(model, "decoder", None), AttentionalDecoder):
             raise TypeError(f"{where}: model: expected a Seq2Seq, got {type(model).__name__}")
         check_weight_type(where, dtype)
         check_on_cpu(where, model)
@@ -136,7 +135,7 @@ class Decoder:
         return state
 
 
-def _native_decoder(decoder: DecoderModule, dtype: str) -> _C.Decoder:
+def _native_decoder(decoder: AttentionalDecoder, dtype: str) -> _C.Decoder:
     config, stored = decoder.config, WEIGHT_TYPES[dtype]
     attention: Any = decoder.attention
     additive = config.attention == "additive"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import ops
-from seq2seq_ext.models.decoder import Memory, State
+from seq2seq_ext.models.attentional_decoder import Memory, State
 from seq2seq_ext.models.recurrent import pack_layer, run_layer
 
 

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from seq2seq_ext.decoding.native import Options
+from seq2seq_ext.decoding.native_options import Options
 from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
+from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
-from seq2seq_ext.models.decoder import Decoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
-from seq2seq_ext.models.native_decoder import Decoder as NativeDecoder
+from seq2seq_ext.models.native_decoder import Decoder
 from seq2seq_ext.nn.packed_cache import PackedCache
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.weight_types import check_weight_type
@@ -55,7 +55,7 @@ class Seq2Seq(torch.nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.bridge = Bridge(config)
-        self.decoder = Decoder(config)
+        self.decoder = AttentionalDecoder(config)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """Everything the decoder needs of a source, computed once.
@@ -211,7 +211,7 @@ class Seq2Seq(torch.nn.Module):
             return self.native_decoder().search_step(src, src_lengths, told)
         return search_step(PackedSteps(self.decoder), self._encode(src, src_lengths), told)
 
-    def native_decoder(self, dtype: str = "float32") -> NativeDecoder:
+    def native_decoder(self, dtype: str = "float32") -> Decoder:
         """A :class:`seq2seq_ext.Decoder` of the weights as they are, kept until one changes.
 
         Raises:
@@ -220,8 +220,8 @@ class Seq2Seq(torch.nn.Module):
         check_weight_type("Seq2Seq.native_decoder", dtype)
         caches = self.__dict__.setdefault("_native_decoders", {})
         cache = caches.setdefault(dtype, PackedCache())
-        made = cache.get(list(self.parameters()), dtype, lambda: NativeDecoder(self, dtype))
-        return made or NativeDecoder(self, dtype)
+        made = cache.get(list(self.parameters()), dtype, lambda: Decoder(self, dtype))
+        return made or Decoder(self, dtype)
 
     def _decodes_natively(self) -> bool:
         return (

@@ -50,7 +50,7 @@ class PackedDecoder:
     output: Tensor
 
 
-class Decoder(torch.nn.Module):
+class AttentionalDecoder(torch.nn.Module):
     """Embedding, stacked layers, attention, attentional vector, output layer.
 
     For each step, with s the top layer's state::
