@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import seq2seq_ext
-from benchmarks import pictures
+from benchmarks import floors, pictures
 
 NAMES = (
     "lstm",
@@ -33,6 +33,9 @@ def main() -> None:
             parser.error(f"name: expected one of {', '.join(NAMES + ON_GPU)}, got {name!r}")
     info = seq2seq_ext.info()
     print(", ".join(f"{key} {value}" for key, value in info.items()))
+    machine = floors.machine()
+    for threads, rates in machine.items():
+        print(f"{threads}: " + ", ".join(f"{k} {v / 1e9:.0f} G/s" for k, v in rates.items()))
     comparisons = []
     for name in args.names or NAMES:
         for comparison in importlib.import_module(f"benchmarks.{name}").run():
@@ -40,7 +43,9 @@ def main() -> None:
             comparisons.append(comparison)
     if args.json:
         rows = [comparison.to_dict() for comparison in comparisons]
-        args.json.write_text(json.dumps({"info": info, "rows": rows}, indent=2, default=str))
+        args.json.write_text(
+            json.dumps({"info": info, "machine": machine, "rows": rows}, indent=2, default=str)
+        )
     if args.pictures:
         pictures.draw(comparisons, args.pictures)
 

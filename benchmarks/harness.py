@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.floors import Floor, Need, Probe
 from seq2seq_ext import ops
 
 Run = Callable[[], Any]
@@ -33,6 +34,7 @@ class Comparison:
 
     work: str
     timings: list[Timing]
+    floor: Floor | None = None
 
     def ratio(self, timing: Timing) -> float:
         """How many times ours is faster."""
@@ -40,7 +42,10 @@ class Comparison:
 
     def lines(self) -> list[str]:
         ours, *rivals = self.timings
-        return [f"{self.work}: {ours}"] + [
+        lines = [f"{self.work}: {ours}"]
+        if self.floor:
+            lines.append(f"    {self.floor.seconds / ours.median:6.0%} of the floor: {self.floor}")
+        return lines + [
             f"    {self.ratio(rival):6.2f}x over {rival.name}: {rival}" for rival in rivals
         ]
 
@@ -83,6 +88,7 @@ def compare(
     atol: float = 1e-4,
     equal: bool = True,
     seconds_of: Callable[[Run], float] = seconds_of,
+    need: Need | None = None,
 ) -> Comparison:
     """Checks that all give the same tensors, then times them in turn.
 
@@ -94,25 +100,61 @@ def compare(
         equal: False where a rival's result can't be compared (training steps, say, whose
             gradients the caller has compared).
         seconds_of: runs a contender once and times it.
+        need: what the work can't do without; its floor is then measured in the same rounds.
     """
     contenders = {"ours": ours, **rivals}
-    expected = _tensors(ours())
-    for name, run in rivals.items():
-        got = _tensors(run())
+    results = {name: _tensors(run()) for name, run in contenders.items()}
+    if equal:
+        _check_equal(work, results, atol)
+    probes = [Probe(need)] if need else []
+    timings = measure(contenders, seconds, seconds_of, probes)
+    return Comparison(work, timings, *(probe.floor() for probe in probes))
+
+
+def compare_types(
+    work: str,
+    ours: dict[str, Run],
+    rivals: dict[str, Run],
+    needs: dict[str, Need],
+    *,
+    seconds: float = 3.0,
+) -> list[Comparison]:
+    """The same with several of ours, by weight type, and with the need of each: one run of all, a
+    comparison each. Results are compared with float32's, those of the other types loosely."""
+    found = {name: _tensors(run()) for name, run in {**ours, **rivals}.items()}
+    _check_equal(work, {name: found[name] for name in ("float32", *rivals)}, atol=1e-4)
+    _check_equal(work, {name: found[name] for name in ours}, atol=0.1)
+    probes = [Probe(needs[dtype]) for dtype in ours]
+    timings = measure({**ours, **rivals}, seconds, probes=probes)
+    theirs = timings[len(ours) :]
+    return [
+        Comparison(f"{work}, {dtype}", [own, *theirs], probe.floor())
+        for dtype, own, probe in zip(ours, timings, probes, strict=False)
+    ]
+
+
+def _check_equal(work: str, results: dict[str, list[Tensor]], atol: float) -> None:
+    """All against the first."""
+    expected = next(iter(results.values()))
+    for name, got in results.items():
         for a, b in zip(expected, got, strict=False):
-            if equal and not torch.allclose(a, b, atol=atol, rtol=1e-3):
+            if not torch.allclose(a, b, atol=atol, rtol=1e-3):
                 raise AssertionError(f"{work}: {name} differs by {(a - b).abs().max():.2e}")
-    return Comparison(work, measure(contenders, seconds, seconds_of))
 
 
 def measure(
-    contenders: dict[str, Run], seconds: float, seconds_of: Callable[[Run], float] = seconds_of
+    contenders: dict[str, Run],
+    seconds: float,
+    seconds_of: Callable[[Run], float] = seconds_of,
+    probes: Sequence[Probe] = (),
 ) -> list[Timing]:
-    """Times all in turn for about ``seconds``, at least five times."""
+    """Times all in turn for about ``seconds``, at least five times; probes have their turn too."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     end, rounds = time.perf_counter() + seconds, 0
     while time.perf_counter() < end or rounds < 5:
         rounds += 1
+        for probe in probes:
+            probe.sample()
         for name, run in contenders.items():
             samples[name].append(seconds_of(run))
     return [_timing(name, values) for name, values in samples.items()]

@@ -1,14 +1,18 @@
 """What the benchmarks of the recurrent layers share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config as dynamo
+from torch._inductor import config as inductor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seq2seq_ext
 from benchmarks import recurrent_steps, rivals
-from benchmarks.harness import Comparison, Run, compare
+from benchmarks.floors import Need
+from benchmarks.harness import Comparison, Run, compare, compare_types, weight_types
 
 
 def _pair(name: str, *args: Any, **kwargs: Any) -> tuple[nn.RNNBase, nn.RNNBase]:
@@ -42,19 +46,59 @@ def _packed(module: nn.RNNBase, x: Tensor, lengths: Tensor) -> Run:
     return run
 
 
-def padded(name: str) -> Comparison:
-    """64 x 50, two bidirectional layers, H = 512."""
+def _uncompared(run: Run) -> Run:
+    """For a rival that reads the padding: backward in time its results are others."""
+
+    def silent() -> None:
+        run()
+
+    return silent
+
+
+def _without_mkldnn(run: Run) -> Run:
+    return torch.backends.mkldnn.flags(enabled=False)(run)
+
+
+def _compiled(module: nn.RNNBase, x: Tensor) -> Run:
+    """Compiled as a whole, its weights frozen."""
+    with dynamo.patch(allow_rnn=True), inductor.patch(freezing=True):
+        compiled = torch.compile(module)
+        _inference(lambda: compiled(x))()
+    return _inference(lambda: compiled(x)[0])
+
+
+def _operations(module: nn.RNNBase, rows: int) -> int:
+    """Of the products of a forward pass over so many rows, all steps together."""
+    weights = [w for name, w in module.named_parameters() if name.startswith("weight")]
+    return 2 * rows * sum(w.numel() for w in weights)
+
+
+def _of_type(module: nn.RNNBase, dtype: str, run: Callable[[], Any]) -> Run:
+    def typed() -> Any:
+        module.inference_dtype = dtype
+        return run()
+
+    return _inference(typed)
+
+
+def padded(name: str) -> list[Comparison]:
+    """64 x 50, two bidirectional layers, H = 512, in each weight type."""
     ours, theirs = _pair(name, 512, 512, num_layers=2, bidirectional=True)
     x = torch.randn(50, 64, 512)
     contenders = {f"nn.{name}": _inference(lambda: theirs(x)[0])}
-    if name == "LSTM" and (rival := rivals.load("onnxruntime")) is not None:
-        run, lengths = rival.lstm(theirs), torch.full((64,), 50)
-        contenders[rival.NAME] = lambda: run(x, lengths)
-    return compare(
+    if name == "LSTM":  # what mkldnn and the compiler know
+        contenders["nn.LSTM without mkldnn"] = _without_mkldnn(contenders["nn.LSTM"])
+        contenders["nn.LSTM compiled"] = _compiled(theirs, x)
+        if (rival := rivals.load("onnxruntime")) is not None:
+            run, lengths = rival.lstm(theirs), torch.full((64,), 50)
+            contenders[rival.NAME] = lambda: run(x, lengths)
+    operations = _operations(ours, x.size(0) * x.size(1))
+    return compare_types(
         f"{name} forward, padded 64x50, 2 layers, bidirectional, H=512",
-        _inference(lambda: ours(x)[0]),
+        {dtype: _of_type(ours, dtype, lambda: ours(x)[0]) for dtype in weight_types()},
         contenders,
-        seconds=8,
+        {dtype: Need(operations, dtype) for dtype in weight_types()},
+        seconds=20,
     )
 
 
@@ -70,21 +114,30 @@ def ragged(name: str) -> list[Comparison]:
         return ours(x, lengths=lengths)
 
     packed = _packed(theirs, x, lengths)
+    operations = _operations(ours, int(lengths.sum()))
     work = f"{name}, 64 rows of 5..50, bidirectional, H=512"
     forward = compare(
         f"{work}: forward",
         _inference(lambda: run()[0]),
-        {f"nn.{name} packed": _inference(lambda: packed()[0])},
-        seconds=5,
+        {
+            f"nn.{name} packed": _inference(lambda: packed()[0]),
+            f"nn.{name} padded": _uncompared(_inference(lambda: theirs(x)[0])),
+        },
+        seconds=6,
+        need=Need(operations),
     )
     step = compare(
         f"{work}: training step",
         _training(ours, run),
-        {f"nn.{name} packed": _training(theirs, packed)},
-        seconds=8,
+        {
+            f"nn.{name} packed": _training(theirs, packed),
+            f"nn.{name} padded": _uncompared(_training(theirs, lambda: theirs(x))),
+        },
+        seconds=9,
+        need=Need(2.5 * operations),  # forward, weights' gradients, states'; the input's: none
     )
     return [forward, step]
 
 
 def all_of(name: str) -> list[Comparison]:
-    return [padded(name), *ragged(name), *recurrent_steps.layers(name), recurrent_steps.cell(name)]
+    return [*padded(name), *ragged(name), *recurrent_steps.layers(name), recurrent_steps.cell(name)]

@@ -7,6 +7,7 @@
 
 #include "attention.h"
 #include "attentional_decoder.h"
+#include "floors.h"
 #include "gemm.h"
 #include "linear_cross_entropy.h"
 #include "pointwise.h"
@@ -23,6 +24,7 @@ enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
 template <typename T>
 struct Kernels {
   ByWeightType<T, GemmKernels<T>> gemm;
+  ByWeightType<T, FloorKernels> floors;
   ByWeightType<T, RecurrentKernels<T>> lstm;
   ByWeightType<T, RecurrentKernels<T>> gru;
   ByWeightType<T, RecurrentKernels<T>> rnn_tanh;

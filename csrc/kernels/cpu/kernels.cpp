@@ -6,6 +6,7 @@ template <class W>
 void add_kernels(Kernels<typename W::T>& table, WeightType type) {
   const int i = static_cast<int>(type);
   table.gemm.of[i] = gemm_kernels<W>();
+  table.floors.of[i] = floor_kernels<W>();
   table.lstm.of[i] = lstm_kernels<W>();
   table.gru.of[i] = gru_kernels<W>();
   table.rnn_tanh.of[i] = rnn_tanh_kernels<W>();

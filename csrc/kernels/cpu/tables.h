@@ -19,6 +19,8 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 template <class W>
 GemmKernels<typename W::T> gemm_kernels();
 template <class W>
+FloorKernels floor_kernels();
+template <class W>
 RecurrentKernels<typename W::T> lstm_kernels();
 template <class W>
 RecurrentKernels<typename W::T> gru_kernels();

@@ -1,0 +1,101 @@
+"""The machine's best rates, and the least time that a piece of work can take on it."""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import seq2seq_ext  # noqa: F401  loads the ops
+
+# Of each thread: past its own caches but within the shared one; past every cache.
+_BYTES = {"L3": 4 << 20, "DRAM": 256 << 20}
+_DTYPES = ("float32", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What work can't do without; it takes no less than the slowest of them.
+
+    Attributes:
+        operations: multiplications and additions of its products.
+        dtype: the type of the products.
+        bytes: what has to be read at least once.
+        memory: where that lies, ``"L3"`` or ``"DRAM"``.
+    """
+
+    operations: float
+    dtype: str = "float32"
+    bytes: float = 0.0
+    memory: str = "L3"
+
+
+@dataclass
+class Floor:
+    """Seconds that a need takes at least, and the rates a second that say so."""
+
+    seconds: float
+    rates: dict[str, float]
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{name} {rate / 1e9:.0f} G/s" for name, rate in self.rates.items())
+        return f"{self.seconds * 1e3:.3f} ms ({rates})"
+
+
+class Probe:
+    """Measures the rates that a need asks for, a sample at a time, with torch's threads."""
+
+    def __init__(self, need: Need) -> None:
+        self._need = need
+        self._rates: dict[str, list[float]] = {need.dtype: []}
+        self._buffer = torch.empty(0)
+        if need.bytes:
+            self._rates[need.memory] = []
+            self._buffer = _buffer(need.memory)
+
+    def sample(self) -> None:
+        for name, rates in self._rates.items():
+            rates.append(_read_rate(self._buffer) if name in _BYTES else _product_rate(name))
+
+    def floor(self) -> Floor:
+        need = self._need
+        rates = {name: statistics.median(samples) for name, samples in self._rates.items()}
+        seconds = [need.operations / rates[need.dtype]]
+        if need.bytes:
+            seconds.append(need.bytes / rates[need.memory])
+        return Floor(max(seconds), rates)
+
+
+def machine() -> dict[str, dict[str, float]]:
+    """Every rate, of one thread and of all that torch uses: operations or bytes a second."""
+    threads = torch.get_num_threads()
+    rates = {}
+    for name, count in (("one thread", 1), (f"{threads} threads", threads)):
+        torch.set_num_threads(count)
+        probes = [Probe(Need(1.0, dtype)) for dtype in _DTYPES]
+        probes += [Probe(Need(1.0, bytes=1.0, memory=memory)) for memory in _BYTES]
+        for _ in range(9):
+            for probe in probes:
+                probe.sample()
+        rates[name] = {k: v for probe in probes for k, v in probe.floor().rates.items()}
+    torch.set_num_threads(threads)
+    return rates
+
+
+def _product_rate(dtype: str) -> float:
+    steps = 200_000  # a millisecond or two
+    start = time.perf_counter()
+    operations = torch.ops.seq2seq_ext.floor_multiply(getattr(torch, dtype), steps)
+    return operations / (time.perf_counter() - start)
+
+
+def _buffer(memory: str) -> Tensor:
+    return torch.ones(torch.get_num_threads(), _BYTES[memory], dtype=torch.uint8)
+
+
+def _read_rate(buffer: Tensor) -> float:
+    times = max(1, (64 << 20) // buffer.size(1))
+    start = time.perf_counter()
+    read = torch.ops.seq2seq_ext.floor_read(buffer, times)
+    return read / (time.perf_counter() - start)
