@@ -31,20 +31,30 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "power_below_zero": {"length_penalty": "power", "alpha": -0.4},
     "gnmt": {"length_penalty": "gnmt", "alpha": 0.6, "n_best": 4},
     "average": {"length_penalty": "average"},
+    "reward_peaks": {
+        "word_reward": 1.0,
+        "length_penalty": "power",
+        "alpha": 3.0,
+        "beam_size": 2,
+        "max_length": 16,
+    },
+    "uncounted_eos": {"count_eos": False, "length_penalty": "power", "alpha": -0.5},
     "reward": {"word_reward": 0.31, "length_penalty": "gnmt"},
     "offset": {"length_penalty": "power", "length_offset": -2, "count_eos": False},
     "heuristic": {"early_stopping": "heuristic", "length_penalty": "average", "patience": 1.5},
     "first": {"early_stopping": "first", "n_best": 4},
     "first_closed": {"early_stopping": "first", "full_pool": "first", "patience": 0.5},
-    "to_the_end": {"early_stopping": "none", "full_pool": "first", "eos_beyond_beam": False},
+    "to_the_end": {"early_stopping": "none", "full_pool": "first", "length_penalty": "average"},
+    "within_the_beam": {"early_stopping": "none", "eos_beyond_beam": False},
 }
 
 
 def candidates(rows: int, vocabulary: int, width: int) -> tuple[Tensor, Tensor]:
-    """Of random logits with ties among them."""
-    logits = (torch.randn(rows, vocabulary) * 3).round() / 2
+    """Of random logits; log-probs are rounded, so that sums of several rows are equal."""
+    logits = torch.randn(rows, vocabulary) * 2
     logits[torch.rand(rows) < 0.3, EOS] = 4.0
-    return ops.log_softmax_topk(logits, width)
+    log_probs, tokens = ops.log_softmax_topk(logits, width)
+    return (log_probs * 2).round() / 2, tokens
 
 
 def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str = "cpu") -> None:
