@@ -112,6 +112,30 @@ def test_compiles(dtype: str) -> None:
         assert torch.equal(compiled(x)[0], layer(x)[0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*LAYERS, *(f"{name}Cell" for name in LAYERS)])
+def test_autocast_leaves_kept_weights_as_they_are(name: str, dtype: str) -> None:
+    module, x = make(name), torch.randn(4, 9).bfloat16().float()
+    module.inference_dtype = dtype
+    with torch.no_grad():
+        expected = flatten(module(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            for input in (x, x.bfloat16()):
+                assert all(map(torch.equal, flatten(module(input)), expected))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_autocast_leaves_the_ops_packed_weights_as_they_are(dtype: str) -> None:
+    x, w = torch.randn(4, 9).bfloat16(), torch.randn(5, 9)
+    packed = ops.linear_pack(w, dtype=DTYPES[dtype])
+    expected = ops.linear(x.float(), w, packed=packed)
+    best = ops.linear_log_softmax_topk(x.float(), w, None, 2, packed=packed)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ops.linear(x, w, packed=packed), expected)
+        found = ops.linear_log_softmax_topk(x, w, None, 2, packed=packed)
+    assert all(map(torch.equal, found, best))
+
+
 def test_accelerate_sets_it() -> None:
     double = nn.LSTM(9, 20).double()
     model = nn.ModuleDict(

@@ -19,6 +19,26 @@ def product_dtype(input: Tensor) -> torch.dtype | None:
     return dtype if dtype == torch.bfloat16 else None
 
 
+def call_packed(op: Callable[..., Any], packed: Any, *args: Any) -> Any:
+    """``op(*args)``, ``packed`` among them, which autocast must leave as it is.
+
+    An op's autocast rule makes float32 of every bfloat16 tensor, of opaque ones too.
+    """
+    is_bfloat16 = isinstance(packed, Tensor) and packed.dtype == torch.bfloat16
+    if not (is_bfloat16 and torch.is_autocast_enabled("cpu")):
+        return op(*args)
+    with torch.autocast("cpu", enabled=False):
+        return op(*(a if a is packed else widened(a) for a in args))
+
+
+def widened(value: Any) -> Any:
+    """bfloat16 tensors, in a list too, as float32; everything else as it is."""
+    if isinstance(value, list):
+        return [widened(v) for v in value]
+    is_narrow = isinstance(value, Tensor) and value.dtype == torch.bfloat16
+    return value.float() if is_narrow else value
+
+
 def double_backward(
     function: Callable[..., Sequence[Tensor]],
     inputs: Sequence[Tensor],

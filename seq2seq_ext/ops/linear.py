@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
-from seq2seq_ext.ops.autograd import double_backward, needs_grad, product_dtype
+from seq2seq_ext.ops.autograd import (
+    call_packed,
+    double_backward,
+    needs_grad,
+    product_dtype,
+    widened,
+)
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.tracing import register_fake
 
@@ -55,18 +61,13 @@ def linear(
     rounds = are_tensors and packed is None and input.is_cpu
     dtype = product_dtype(input) if rounds else None
     if dtype is None:
-        plain: Tensor = op(input, weight, bias, packed)
+        plain: Tensor = call_packed(op, packed, input, weight, bias, packed)
         return plain
     with torch.autocast("cpu", enabled=False):
-        input, weight = _widened(input), _widened(weight)
+        input, weight = widened(input), widened(weight)
         rounded = torch.ops.seq2seq_ext.linear_pack(weight.detach(), dtype)
-        output: Tensor = op(input, weight, _widened(bias), rounded)
+        output: Tensor = op(input, weight, widened(bias), rounded)
     return output
-
-
-def _widened(tensor: Any) -> Any:
-    is_narrow = isinstance(tensor, Tensor) and tensor.dtype == torch.bfloat16
-    return tensor.float() if is_narrow else tensor
 
 
 def linear_pack(weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
-from seq2seq_ext.ops.autograd import needs_grad
+from seq2seq_ext.ops.autograd import call_packed, needs_grad
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
 
@@ -59,8 +59,17 @@ def lstm(
         return reference.lstm(input, h_0, c_0, weights, lengths=lengths, has_biases=has_biases)
     weights = tensor_list("lstm", "weights", weights)
     save = needs_grad(input, h_0, c_0, *weights)
-    output, h_n, c_n, _ = torch.ops.seq2seq_ext.lstm(
-        input, lengths, h_0, c_0, weights, has_biases, packed, save
+    output, h_n, c_n, _ = call_packed(
+        torch.ops.seq2seq_ext.lstm,
+        packed,
+        input,
+        lengths,
+        h_0,
+        c_0,
+        weights,
+        has_biases,
+        packed,
+        save,
     )
     return output, h_n, c_n
 

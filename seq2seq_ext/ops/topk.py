@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
+from seq2seq_ext.ops.autograd import call_packed
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.tracing import register_fake
 
@@ -101,7 +102,7 @@ def linear_log_softmax_topk(
     """
     if reference_active():
         return reference.linear_log_softmax_topk(input, weight, bias, k)
-    log_probs, indices = torch.ops.seq2seq_ext.linear_log_softmax_topk(
-        input, weight, bias, packed, k
+    log_probs, indices = call_packed(
+        torch.ops.seq2seq_ext.linear_log_softmax_topk, packed, input, weight, bias, packed, k
     )
     return log_probs, indices
