@@ -1,6 +1,5 @@
 """The machine's best rates, and the least time that a piece of work can take on it."""
 
-import statistics
 import time
 from dataclasses import dataclass
 
@@ -60,7 +59,8 @@ class Probe:
 
     def floor(self) -> Floor:
         need = self._need
-        rates = {name: statistics.median(samples) for name, samples in self._rates.items()}
+        # The best: threads of a rival that still spin only take away from it.
+        rates = {name: max(samples) for name, samples in self._rates.items()}
         seconds = [need.operations / rates[need.dtype]]
         if need.bytes:
             seconds.append(need.bytes / rates[need.memory])
