@@ -7,6 +7,9 @@ from seq2seq_ext.decoding import BeamSearchResult as BeamSearchResult
 from seq2seq_ext.decoding import beam_search as beam_search
 from seq2seq_ext.decoding import greedy_search as greedy_search
 from seq2seq_ext.info import info as info
+from seq2seq_ext.model_folder import TextModel as TextModel
+from seq2seq_ext.model_folder import load_model as load_model
+from seq2seq_ext.model_folder import save_model as save_model
 from seq2seq_ext.models import Decoder as Decoder
 from seq2seq_ext.models import Seq2Seq as Seq2Seq
 from seq2seq_ext.models import Seq2SeqConfig as Seq2SeqConfig

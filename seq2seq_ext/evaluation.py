@@ -89,10 +89,18 @@ def evaluate(translator: Translator, pairs: Iterable[Pair], **search: Any) -> Er
         translator: the model.
         pairs: the test set; all targets of one source are its references.
         **search: as for :meth:`Translator.translate`.
+
+    Raises:
+        ValueError: a source without a hypothesis.
     """
     references = group_references(pairs)
     split = translator.parts.tokenization.split_target
     translations = translator.translate(list(references), **search)
+    for number, n_best in enumerate(translations, start=1):
+        if not n_best:
+            raise ValueError(
+                f"evaluate: source {number}: no hypothesis: the model's scores are no numbers"
+            )
     return error_rates(
         [n_best[0].tokens for n_best in translations],
         [[split(target) for target in targets] for targets in references.values()],

@@ -7,6 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+_TEMPORARY = ".tmp"
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what killed writers left in a folder that nobody else writes to."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
@@ -31,7 +39,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         'whole'
     """
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with os.fdopen(descriptor, mode, **text) as file:  # type: ignore[call-overload]

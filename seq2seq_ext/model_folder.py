@@ -8,6 +8,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
@@ -100,6 +101,7 @@ def save_model(
         OSError: the folder can't be written.
     """
     TextModel(model, source_vocabulary, target_vocabulary, tokenization)
+    weights = safetensors.torch.save(_tensors(model))  # what can't be written shows before a file
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if source_vocabulary is None:
@@ -107,9 +109,8 @@ def save_model(
     else:
         source_vocabulary.save(folder / _SOURCE)
     target_vocabulary.save(folder / _TARGET)
-    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
     with atomic_write(folder / _WEIGHTS, "wb") as file:
-        file.write(safetensors.torch.save(tensors))
+        file.write(weights)
     config = {
         "format": _FORMAT,
         "model": model.config.to_dict(),
@@ -117,6 +118,24 @@ def save_model(
     }
     with atomic_write(folder / _CONFIG) as file:
         file.write(json.dumps(config, indent=2) + "\n")
+
+
+def _tensors(model: Seq2Seq) -> dict[str, Tensor]:
+    """A model's weights, each in memory of its own: parameters may be shared."""
+    tensors: dict[str, Tensor] = {}
+    seen = set()
+    for name, weight in model.state_dict().items():
+        if weight.is_meta:
+            raise ValueError(f"save_model: model: expected weights with values, got meta {name!r}")
+        place = weight.untyped_storage().data_ptr()
+        tensors[name] = weight.detach().clone() if place in seen else weight.detach().contiguous()
+        seen.add(place)
+    return tensors
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether :func:`save_model` wrote there."""
+    return (folder / _CONFIG).exists()
 
 
 def load_model(folder: str | os.PathLike[str]) -> TextModel:
@@ -133,7 +152,7 @@ def load_model(folder: str | os.PathLike[str]) -> TextModel:
     try:
         model = Seq2Seq(Seq2SeqConfig.from_dict(config["model"]))
         tokenization = Tokenization.from_dict(config["tokenization"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: no memory for its sizes
         raise ValueError(f"{folder / _CONFIG}: {error}") from None
     _load_weights(model, folder / _WEIGHTS)
     of_features = model.config.source_vocabulary_size is None
@@ -148,7 +167,7 @@ def load_model(folder: str | os.PathLike[str]) -> TextModel:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config: Any = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected a model's config in JSON: {error}") from None
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise ValueError(f'{path}: expected a config with "format": "{_FORMAT}"')
@@ -159,14 +178,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _load_weights(model: Seq2Seq, path: Path) -> None:
     try:
-        weights = safetensors.torch.load_file(path)
+        weights = safetensors.torch.load(path.read_bytes())
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: expected a safetensors file: {error}") from None
+    for name, weight in weights.items():
+        if not weight.is_floating_point():
+            raise ValueError(f"{path}: expected float weights, got {weight.dtype} for {name!r}")
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)  # each in the dtype it was saved in
     except RuntimeError as error:
         raise ValueError(f"{path}: expected the weights of its config: {error}") from None
-    # What was saved in float64 stays in float64.
-    dtypes = {t.dtype for t in weights.values()}
-    if len(dtypes) == 1:
-        model.to(dtypes.pop()).load_state_dict(weights)

@@ -43,7 +43,7 @@ class Translator:
     """Turns texts, or float features (speech), into texts with a trained model.
 
     Args:
-        folder: what :func:`save_model` wrote.
+        folder: what :func:`seq2seq_ext.save_model` wrote.
         batch_size: sources decoded together; no result depends on it.
         dtype: how the weights are stored while decoding: ``"float32"``, or ``"bfloat16"`` or
             ``"int8"`` (see :class:`seq2seq_ext.Decoder`), which want a float32 model on the CPU.
@@ -54,8 +54,8 @@ class Translator:
 
     Example:
         >>> import tempfile
-        >>> from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
-        >>> from seq2seq_ext.text import Vocabulary
+        >>> from seq2seq_ext import Seq2Seq, Seq2SeqConfig, Translator, Vocabulary, save_model
+        >>> from seq2seq_ext.text import Tokenization
         >>> letters, phones = Vocabulary.build(["read"]), Vocabulary.build([["R", "IY", "D"]])
         >>> model = Seq2Seq(Seq2SeqConfig(
         ...     source_vocabulary_size=len(letters), target_vocabulary_size=len(phones)))
@@ -148,8 +148,8 @@ class Translator:
         vocabulary = self.parts.source_vocabulary
         if vocabulary is None:
             size = self.parts.model.config.source_feature_size
-            features = check_features(where, f"texts[{index}]", source, size)
-            return features.detach().to("cpu", next(self.parts.model.parameters()).dtype)
+            dtype = next(self.parts.model.parameters()).dtype
+            return check_features(where, f"texts[{index}]", source, size, dtype)
         if not isinstance(source, str):
             raise TypeError(f"{where}: texts[{index}]: expected a str, got {type(source).__name__}")
         return vocabulary.encode(self.parts.tokenization.split_source(source))

@@ -93,6 +93,23 @@ class LayerSuite(LayerErrorSuite):
         assert output.eq(0).all()
         assert all(map(torch.equal, flatten(final), flatten(hx)))
 
+    def test_padding_reaches_no_second_gradient(self, options: dict[str, Any]) -> None:
+        _, ours = self.pair(I, H, dtype=torch.float64, **options)
+        x = self.inputs(ours)[0].detach()
+        lengths = torch.tensor([4, 0, 2])
+
+        def second(padding: float) -> tuple[Tensor, ...]:
+            rows = x if ours.batch_first else x.transpose(0, 1)
+            rows = rows.clone()
+            rows[1], rows[2, 2:] = padding, padding
+            leaf = (rows if ours.batch_first else rows.transpose(0, 1)).requires_grad_()
+            output = ours(leaf, lengths=lengths)[0].square().sum()
+            (first,) = torch.autograd.grad(output, [leaf], create_graph=True)
+            return torch.autograd.grad(first.square().sum(), [leaf, *ours.parameters()])
+
+        for dirty, clean in zip(second(float("nan")), second(0.0), strict=True):
+            assert torch.equal(dirty, clean)
+
     def test_dropout_draws_torchs_masks(self) -> None:
         theirs, ours = self.pair(I, H, num_layers=3, dropout=0.5, dtype=torch.float64)
         x, hx = self.inputs(ours)

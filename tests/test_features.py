@@ -1,6 +1,7 @@
 """Sources of features: from .npy files through training to texts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -117,9 +118,15 @@ def test_a_file_named_twice_is_one_source(corpus: Path) -> None:
     assert pairs[0].source is pairs[1].source
 
 
-def _train(folder: Path, pairs: list[Pair], unit: str = "features", noise: float = 0.0) -> None:
-    options = TrainingOptions(steps=1, noise=Noise(swap=noise))
-    train(folder, pairs, [], tokenization=Tokenization(unit), options=options, quiet=True)
+def _train(folder: Path, pairs: list, **more: Any) -> None:
+    unit, noise = more.pop("unit", "features"), more.pop("noise", 0.0)
+    arguments = {
+        "validation": [],
+        "tokenization": Tokenization(unit) if unit else None,
+        "options": TrainingOptions(steps=1, noise=Noise(swap=noise)),
+        "quiet": True,
+    }
+    train(folder, pairs, **{**arguments, **more})
 
 
 @pytest.mark.parametrize(
@@ -136,6 +143,12 @@ def _train(folder: Path, pairs: list[Pair], unit: str = "features", noise: float
             r"training\[1\]: source: expected shape \[S, 3\]",
         ),
         ([Pair(spoken("a") / 0, "x")], {}, ValueError, "finite"),
+        ([Pair(spoken("a").double() * 1e300, "x")], {}, ValueError, "finite"),
+        ([Pair(spoken("a"), None)], {}, TypeError, r"training\[0\]: target: expected a str"),
+        ([spoken("a")], {}, TypeError, r"training\[0\]: expected a Pair"),
+        ([Pair(spoken("a"), "x")], {"unit": None}, TypeError, "tokenization"),
+        ([Pair(spoken("a"), "x")], {"model": {"foo": 3}}, ValueError, "model: expected keys"),
+        ([Pair(spoken("a"), "x")], {"validation": None}, TypeError, "validation"),
         ([Pair(spoken("a"), "x")], {"noise": 0.5}, ValueError, "expected no noise"),
     ],
 )
@@ -143,21 +156,77 @@ def test_wrong_sources_are_named(
     tmp_path: Path, pairs: list[Pair], more: dict, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        _train(tmp_path, pairs, **more)
+        _train(tmp_path / "new", pairs, **more)
+    assert not (tmp_path / "new").exists()
+
+
+def test_any_float_tensor_is_a_source(tmp_path: Path) -> None:
+    x = spoken("abc")
+    sources = [x.bfloat16(), x.half(), x.double().requires_grad_(), x.T.contiguous().T, x[:0]]
+    _train(tmp_path, [Pair(source, "x") for source in sources])
+    assert len(Translator(tmp_path).translate(sources, max_length=3)) == 5
+
+
+def _header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text.encode() + b"\n"
+
+
+def test_a_wrong_file_is_one_line(
+    corpus: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numpy.save(tmp_path / "ints.npy", numpy.zeros((2, 3), numpy.int16))
+    numpy.save(tmp_path / "wide.npy", numpy.zeros((2, 4), numpy.float32))
+    numpy.save(tmp_path / "large.npy", numpy.full((2, 3), 1e300))
+    (tmp_path / "damaged.npy").write_bytes(_header("{'descr': ['<f4', (((("))
+    numpy.save(tmp_path / "good.npy", numpy.zeros((2, 3), numpy.float16))
+    for name in ("ints", "wide", "large", "damaged"):
+        (tmp_path / "pairs.tsv").write_text(f"good.npy\tx\n{name}.npy\tx\n")
+        (tmp_path / "names").write_text(f"{name}.npy\n")
+        for arguments in (
+            ["train", "--train", str(tmp_path / "pairs.tsv"), "--output", str(tmp_path / "new"),
+             "--source-tokens", "features"],
+            ["evaluate", str(model), "--test", str(tmp_path / "pairs.tsv")],
+            ["translate", str(model), str(tmp_path / "names")],
+        ):  # fmt: skip
+            assert main(arguments) == 2
+            shown = capsys.readouterr().err
+            assert shown.count("\n") == 1 and f"{name}.npy: expected" in shown
+
+
+def test_a_refused_command_loses_nothing(
+    model: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    train = ["train", "--train", str(corpus), "--output", str(model), "--source-tokens", "features"]
+    for more in (["--overwrite", "--noise-swap", "0.1"], []):
+        assert main([*train, *more]) == 2
+        assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    (model / "checkpoint.pt").unlink()
+    assert main(train) == 2 and "holds a training run" in capsys.readouterr().err
+    (model / "checkpoint.pt").write_bytes(before["checkpoint.pt"])
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
     arrays = {"ints": numpy.zeros((2, 3), int), "flat": numpy.zeros(3), "words": numpy.array(["a"])}
     for name, array in arrays.items():
         numpy.save(tmp_path / f"{name}.npy", array)
-        with pytest.raises((ValueError, TypeError), match=rf"{name}\.npy: expected"):
+        with pytest.raises(ValueError, match=rf"{name}\.npy: expected"):
             read_features(tmp_path / f"{name}.npy")
-    for name, content in (("text", b"abc"), ("empty", b""), ("torn", b"\x93NUMPY\x01\x00")):
+    size = "(10000000000000000000000000, 3)"
+    contents = {
+        "text": b"abc",
+        "empty": b"",
+        "torn": b"\x93NUMPY\x01\x00",
+        "zip": b"PK\x03\x04 no zip",
+        "header": _header("{'descr': ['<f4', (((("),
+        "huge": _header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {size}}}"),
+    }
+    for name, content in contents.items():
         (tmp_path / f"{name}.npy").write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}\.npy: expected a \.npy file"):
             read_features(tmp_path / f"{name}.npy")
     numpy.savez(tmp_path / "many.npz", a=numpy.zeros((1, 2)))
-    with pytest.raises(TypeError, match=r"many\.npz: expected an array of floats"):
+    with pytest.raises(ValueError, match=r"many\.npz: expected a \.npy file"):
         read_features(tmp_path / "many.npz")
 
 

@@ -76,6 +76,33 @@ def test_parts_that_do_not_fit_are_named(tmp_path, sizes, parts, error, message)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_shared_weights_come_back(tmp_path):
+    model = make(source_vocabulary_size=13)
+    model.encoder.embedding.weight = model.decoder.embedding.weight
+    save(tmp_path, model)
+    loaded = load_model(tmp_path).model.state_dict()
+    for key, weight in model.state_dict().items():
+        assert torch.equal(loaded[key], weight), key
+
+
+def test_every_weight_keeps_its_dtype(tmp_path):
+    model = make(torch.float32)
+    model.bridge.double()
+    save(tmp_path, model)
+    loaded = load_model(tmp_path).model.state_dict()
+    assert {k: w.dtype for k, w in loaded.items()} == {
+        k: w.dtype for k, w in model.state_dict().items()
+    }
+
+
+def test_what_cannot_be_saved_harms_no_older_model(tmp_path):
+    save(tmp_path, make())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="model: expected weights with values"):
+        save(tmp_path, make(source_vocabulary_size=20).to("meta"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def broken_config(folder, change):
     path = folder / "config.json"
     config = json.loads(path.read_text())

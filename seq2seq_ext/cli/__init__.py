@@ -23,8 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("seq2seq-ext", description="Recurrent sequence-to-sequence models.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, command in _COMMANDS.items():
-        about = (command.__doc__ or "").splitlines()[0]
-        command.add_arguments(commands.add_parser(name, help=about, description=about))
+        about = command.__doc__ or ""
+        help = about.splitlines()[0]
+        command.add_arguments(commands.add_parser(name, help=help, description=about))
     try:
         options = parser.parse_args(arguments)
         _COMMANDS[options.command].run(options)

@@ -68,11 +68,14 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=None, help="cpu or cuda (CUDA where it is)")
 
 
+_MOST_THREADS = 1024  # far more end the process inside OpenMP
+
+
 def set_threads(threads: int | None) -> None:
     if threads is None:
         return
-    if threads < 1:
-        raise ValueError(f"--threads: expected at least 1, got {threads}")
+    if not 1 <= threads <= _MOST_THREADS:
+        raise ValueError(f"--threads: expected 1 to {_MOST_THREADS}, got {threads}")
     torch.set_num_threads(threads)
 
 

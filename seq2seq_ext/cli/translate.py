@@ -103,6 +103,8 @@ def _translate(
         for number, (source, n_best) in enumerate(
             zip(chunk, translations, strict=True), start=begin + 1
         ):
+            if not n_best:
+                raise ValueError(f"line {number}: no hypothesis: the model's scores are no numbers")
             if arguments.plot is not None:
                 _plot(arguments.plot / f"{number:06d}.png", translator, source, n_best[0])
             if arguments.n_best == 1 and not arguments.scores:
@@ -119,7 +121,8 @@ def _sources(
     if translator.parts.source_vocabulary is not None:
         return lines
     folder = Path() if names is None else names.parent
-    return [read_features(folder / line) for line in lines]
+    size = translator.parts.model.config.source_feature_size
+    return [read_features(folder / line, size) for line in lines]
 
 
 def _plot(

@@ -61,8 +61,10 @@ class _Attention(nn.Module):
                 f"{type(self).__name__}: query: expected {memory.shape[0]} rows like memory, "
                 f"got {query.shape[0]}"
             )
+        if memory_lengths is not None:
+            check.tensor(type(self).__name__, "memory_lengths", memory_lengths)
         if projected_memory is None:
-            projected_memory = self.project_memory(memory)
+            projected_memory = self.project_memory(_without_padding(memory, memory_lengths))
         else:
             self._check("projected_memory", projected_memory, (3,), self.key_size)
             if projected_memory.shape[:2] != memory.shape[:2]:
@@ -89,11 +91,7 @@ class _Attention(nn.Module):
 
     def _check(self, name: str, x: Tensor, dims: tuple[int, ...], size: int) -> None:
         module = type(self).__name__
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{module}: {name}: expected a Tensor, got {type(x).__name__}")
-        if x.is_nested or x.layout != torch.strided:
-            got = "a nested one" if x.is_nested else x.layout
-            raise ValueError(f"{module}: {name}: expected a strided tensor, got {got}")
+        check.strided(module, name, x)
         if x.dim() not in dims or x.shape[-1] != size:
             layouts = " or ".join(f"[B, {'*, ' * (d - 2)}{size}]" for d in dims)
             raise ValueError(f"{module}: {name}: expected shape {layouts}, got {tuple(x.shape)}")
@@ -261,3 +259,15 @@ class DotAttention(_Attention):
 
     def extra_repr(self) -> str:
         return f"{self.query_size}, {self.memory_size}, score={self.score!r}"
+
+
+def _without_padding(memory: Tensor, lengths: Tensor | None) -> Tensor:
+    """``memory`` with zeros past the lengths, where a projection's gradient would meet padding.
+
+    The attention op never reads padding, but the gradient of a projection sums over all rows,
+    and zero times NaN is NaN. Lengths that the op will refuse change nothing.
+    """
+    if lengths is None or not torch.is_grad_enabled() or lengths.shape != memory.shape[:1]:
+        return memory
+    past = torch.arange(memory.size(1), device=memory.device) >= lengths.to(memory.device)[:, None]
+    return memory.masked_fill(past[:, :, None], 0.0)

@@ -30,6 +30,13 @@ def tensor(owner: str, name: str, value: Any) -> None:
         raise TypeError(f"{owner}: {name}: expected a Tensor, got {type(value).__name__}")
 
 
+def strided(owner: str, name: str, value: Any) -> None:
+    tensor(owner, name, value)
+    if value.is_nested or value.layout != torch.strided:
+        got = "a nested one" if value.is_nested else value.layout
+        raise ValueError(f"{owner}: {name}: expected a strided tensor, got {got}")
+
+
 def device(owner: str, name: str, value: Tensor, weight: Tensor) -> None:
     if value.device != weight.device:
         raise RuntimeError(

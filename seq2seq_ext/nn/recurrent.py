@@ -112,7 +112,9 @@ class RecurrentLayer(nn.RNNBase):
                     f"own, got {check.describe(lengths)}"
                 )
             return self._run_packed_sequence(input, hx)
-        check.tensor(self._name, "input", input)
+        check.strided(self._name, "input", input)
+        if lengths is not None:
+            check.tensor(self._name, "lengths", lengths)
         if input.dim() not in (2, 3):
             raise ValueError(
                 f"{self._name}: input: expected 2 dimensions (unbatched) or 3, got {input.dim()}"

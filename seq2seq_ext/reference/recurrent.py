@@ -33,7 +33,8 @@ def recurrent_layer(
         hidden: list[Tensor] = [input.new_zeros(batch, state[0].size(1))] * steps
         for t in reversed(range(steps)) if d == 1 else range(steps):
             running = (t < lengths).to(input.device).unsqueeze(1)
-            new = step(input[t], state, weights[d * per_direction : (d + 1) * per_direction])
+            real = torch.where(running, input[t], torch.zeros_like(input[t]))  # padding may be NaN
+            new = step(real, state, weights[d * per_direction : (d + 1) * per_direction])
             state = tuple(torch.where(running, n, old) for n, old in zip(new, state, strict=True))
             hidden[t] = torch.where(running, state[0], torch.zeros_like(state[0]))
         outputs.append(

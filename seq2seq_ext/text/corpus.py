@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -113,7 +114,7 @@ def source_bytes(source: str | Tensor) -> bytes:
     """What a hash of the source is made of."""
     if isinstance(source, str):
         return source.encode("utf-8", "surrogatepass")
-    return source.contiguous().numpy().tobytes()
+    return source.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
 
 
 def group_references(pairs: Iterable[Pair]) -> dict[str | Tensor, list[str]]:

@@ -40,10 +40,9 @@ class Vocabulary:
     def __init__(self, tokens: Iterable[str]) -> None:
         _check_tokens("Vocabulary", tokens)
         self.tokens = list(tokens)
+        _check_strings("Vocabulary", "tokens", self.tokens)
         self._ids: dict[str, int] = {}
         for token in self.tokens:
-            if not isinstance(token, str):
-                raise TypeError(f"Vocabulary: tokens: expected strings, got {token!r}")
             if token in self._ids:
                 raise ValueError(
                     f"Vocabulary: tokens: expected different tokens, got {token!r} twice"
@@ -78,7 +77,9 @@ class Vocabulary:
                 raise TypeError(
                     f"{where}: sequences: expected sequences of tokens, got {sequence!r}"
                 )
-            counts.update(sequence)
+            tokens = list(sequence)
+            _check_strings(where, "sequences", tokens)
+            counts.update(tokens)
         kept = sorted((t for t in counts if counts[t] >= min_count), key=lambda t: (-counts[t], t))
         return cls(kept if max_size is None else kept[: max_size - len(SPECIAL_TOKENS)])
 
@@ -86,6 +87,11 @@ class Vocabulary:
         """Ids of ``tokens``, unknown ones as ``UNK_ID``; BOS and EOS around them if asked."""
         if not isinstance(tokens, Iterable):
             raise TypeError(f"Vocabulary.encode: tokens: expected strings, got {tokens!r}")
+        tokens = list(tokens)
+        _check_strings("Vocabulary.encode", "tokens", tokens)
+        for name, value in (("bos", bos), ("eos", eos)):
+            if not isinstance(value, bool):
+                raise TypeError(f"Vocabulary.encode: {name}: expected a bool, got {value!r}")
         ids = [self._ids.get(token, UNK_ID) for token in tokens]
         return [BOS_ID] * bos + ids + [EOS_ID] * eos
 
@@ -153,7 +159,7 @@ class Vocabulary:
         return len(SPECIAL_TOKENS) + len(self.tokens)
 
     def __contains__(self, token: object) -> bool:
-        return token in self._ids
+        return isinstance(token, str) and token in self._ids
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
@@ -171,6 +177,12 @@ def _check_tokens(
 ) -> None:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{where}: {name}: expected {expected}, got {value!r}")
+
+
+def _check_strings(where: str, name: str, tokens: list[str]) -> None:
+    for token in tokens:
+        if not isinstance(token, str):
+            raise TypeError(f"{where}: {name}: expected strings as tokens, got {token!r}")
 
 
 def _check_int(where: str, name: str, value: object, low: int) -> None:

@@ -3,21 +3,18 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from seq2seq_ext.model_folder import save_model
-from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
-from seq2seq_ext.text import Tokenization, Vocabulary
-from seq2seq_ext.text.batching import Example
+from seq2seq_ext.files import remove_temporaries
+from seq2seq_ext.model_folder import is_model_folder, save_model
+from seq2seq_ext.models import Seq2Seq
+from seq2seq_ext.text import Tokenization
 from seq2seq_ext.text.corpus import Pair, source_bytes
-from seq2seq_ext.text.features import check_features
-from seq2seq_ext.text.tokenization import FEATURES
 from seq2seq_ext.training.distributed import World
+from seq2seq_ext.training.encoding import PairEncoder, checked_pairs
 from seq2seq_ext.training.options import TrainingOptions
 from seq2seq_ext.training.trainer import Trainer, TrainingResult
 
@@ -56,19 +53,28 @@ def train(
         quiet: show nothing.
 
     Raises:
-        ValueError: a wrong argument, a folder with a run in it, or a checkpoint that can't be
-            gone on from.
+        ValueError, TypeError: a wrong argument, a folder with a run in it, or a checkpoint that
+            can't be gone on from.
         OSError: the folder can't be written.
         TrainingInterrupted: Ctrl-C; the checkpoint is written first.
     """
+    for name, value, kind in (
+        ("folder", folder, (str, os.PathLike)),
+        ("tokenization", tokenization, Tokenization),
+        ("options", options, TrainingOptions),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"train: {name}: expected {kind}, got {type(value).__name__}")
     folder = Path(folder)
     checkpoint = folder / Trainer.CHECKPOINT
     if not training:
         raise ValueError("train: training: expected at least one pair, got none")
-    if checkpoint.exists() and not resume and not overwrite:
+    if (checkpoint.exists() or is_model_folder(folder)) and not resume and not overwrite:
         raise ValueError(f"{folder}: holds a training run; resume it or overwrite it")
-    _check_sources({"training": training, "validation": validation}, tokenization)
-    encoder = _Encoder.of(training, tokenization)
+    training, validation = checked_pairs(
+        {"training": training, "validation": validation}, tokenization
+    )
+    encoder = PairEncoder.of(training, tokenization)
     config = encoder.config(model or {})
     world = World(device)
     try:
@@ -81,12 +87,6 @@ def train(
         def save() -> None:
             save_model(folder, network, encoder.source, encoder.target, tokenization)
 
-        if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            if overwrite and not resume:
-                checkpoint.unlink(missing_ok=True)
-            if not checkpoint.exists():
-                save()  # an unwritable folder shows now, not after the first epoch
         trainer = Trainer(
             network,
             encoded,
@@ -102,57 +102,18 @@ def train(
             world=world,
             quiet=quiet,
         )
+        if world.is_main:  # nothing of an earlier run is lost before all arguments are accepted
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(folder)
+            if overwrite and not resume:
+                checkpoint.unlink(missing_ok=True)
+            if not checkpoint.exists():
+                save()  # an unwritable folder shows now, not after the first epoch
         if resume:
             trainer.resume()
         return trainer.train()
     finally:
         world.close()
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """Turns pairs into what a model reads: ids by vocabulary, features as they are."""
-
-    source: Vocabulary | None
-    feature_size: int | None
-    target: Vocabulary
-    tokenization: Tokenization
-
-    @classmethod
-    def of(cls, training: Sequence[Pair], tokenization: Tokenization) -> "_Encoder":
-        """The vocabularies, or the size of the features, of the training pairs."""
-        target = Vocabulary.build(tokenization.split_target(pair.target) for pair in training)
-        if isinstance(first := training[0].source, Tensor):
-            return cls(None, first.size(1), target, tokenization)
-        texts = (pair.source for pair in training if isinstance(pair.source, str))
-        source = Vocabulary.build(map(tokenization.split_source, texts))
-        return cls(source, None, target, tokenization)
-
-    def config(self, fields: Mapping[str, Any]) -> Seq2SeqConfig:
-        return Seq2SeqConfig(
-            source_vocabulary_size=None if self.source is None else len(self.source),
-            source_feature_size=self.feature_size,
-            target_vocabulary_size=len(self.target),
-            **fields,
-        )
-
-    def encode(self, pair: Pair) -> Example:
-        target = self.target.encode(self.tokenization.split_target(pair.target), bos=True, eos=True)
-        if self.source is None or isinstance(pair.source, Tensor):
-            return Example(torch.as_tensor(pair.source, dtype=torch.float32), target)
-        return Example(self.source.encode(self.tokenization.split_source(pair.source)), target)
-
-
-def _check_sources(corpora: Mapping[str, Sequence[Pair]], tokenization: Tokenization) -> None:
-    """Every source is a text, or every one is features of one size, as the tokenization says."""
-    size = None
-    for name, pairs in corpora.items():
-        for i, pair in enumerate(pairs):
-            place = f"{name}[{i}]: source"
-            if tokenization.source == FEATURES:
-                size = check_features("train", place, pair.source, size).size(1)
-            elif not isinstance(pair.source, str):
-                raise TypeError(f"train: {place}: expected a str, got {type(pair.source).__name__}")
 
 
 def _digest(*corpora: Sequence[Pair]) -> str:
