@@ -132,6 +132,11 @@ def test_by_hand():
     with pytest.raises(RuntimeError, match=r"BeamSearch.advance: expected a search that goes on"):
         search.advance(torch.zeros(6, 4))
     assert len(search.result().hypotheses) == 2
+    search = BeamSearch(2, make_options(beam_size=3, max_length=3))
+    search.advance(torch.zeros(6, 5))
+    for wrong in (4, 6):
+        with pytest.raises(ValueError, match=r"advance: logits: expected 5 tokens as before"):
+            search.advance(torch.zeros(6, wrong))
     with pytest.raises(TypeError, match="BeamSearch: options: expected BeamSearchOptions"):
         BeamSearch(2, None)
 

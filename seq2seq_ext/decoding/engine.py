@@ -63,6 +63,7 @@ class BeamSearch:
         for size in beams:
             self._first.append(self._first[-1] + size)
         self.steps = 0
+        self._vocabulary_size: int | None = None
 
     @property
     def rows(self) -> int:
@@ -112,8 +113,8 @@ class BeamSearch:
         """
         where = "BeamSearch.advance"
         check_logits(where, logits, self.rows)
-        if logits.shape[1] <= self._largest_token:
-            self.check_vocabulary(where, logits)
+        if logits.shape[1] != self._vocabulary_size:
+            self._begin(where, logits)
         weights = None
         if self._needs_coverage:
             check_attention(where, attention, self.rows)
@@ -132,6 +133,16 @@ class BeamSearch:
             self._watchers = [i for i in self._watchers if not self._engine.is_done(i)]
         chosen = torch.from_numpy(tokens), torch.from_numpy(parents)
         return chosen if device.type == "cpu" else (chosen[0].to(device), chosen[1].to(device))
+
+    def _begin(self, where: str, logits: Tensor) -> None:
+        """The first step's logits tell V, which holds all tokens named and stays."""
+        if self._vocabulary_size is not None:
+            raise ValueError(
+                f"{where}: logits: expected {self._vocabulary_size} tokens as before, got "
+                f"{logits.shape[1]}"
+            )
+        self.check_vocabulary(where, logits)
+        self._vocabulary_size = logits.shape[1]
 
     def check_vocabulary(self, where: str, logits: Tensor) -> None:
         """Every token that the options name is one of the ``[N, V]``."""

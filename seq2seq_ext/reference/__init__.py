@@ -1,9 +1,11 @@
 """Every op, the model's decode and the search in the shortest readable PyTorch.
 
-Same names and signatures as the fast ones; imports nothing of theirs. Read it beside the
-kernel of the same name.
+The names and arguments are those of the fast ones, without packed weights, which are a matter of
+speed; imports nothing of theirs. Read it beside the kernel of the same name. ``seq2seq`` holds the
+model's encoding and decoding.
 """
 
+from seq2seq_ext.reference import seq2seq as seq2seq
 from seq2seq_ext.reference.attention import additive_attention as additive_attention
 from seq2seq_ext.reference.attention import dot_attention as dot_attention
 from seq2seq_ext.reference.attentional_decoder import attentional_decoder as attentional_decoder
