@@ -79,7 +79,7 @@ class LayerErrorSuite(PairSuite):
             ("lengths", ValueError, (torch.randn(4, 3, I),), {"lengths": torch.tensor([4, 5, 1])}),
             ("lengths", ValueError, (torch.randn(4, 3, I),), {"lengths": torch.tensor([4, -1, 1])}),
             ("lengths", TypeError, (torch.randn(4, 3, I),), {"lengths": torch.ones(3)}),
-            ("lengths", RuntimeError, (torch.randn(4, 3, I),), {"lengths": [4, 3, 1]}),
+            ("lengths", TypeError, (torch.randn(4, 3, I),), {"lengths": [4, 3, 1]}),
             ("lengths", ValueError, (torch.randn(4, I),), {"lengths": torch.tensor([4])}),
             (
                 "lengths",
