@@ -100,6 +100,11 @@ ARGUMENTS = {
     ),
     "state scalar": ({"state": torch.tensor(1.0)}, ValueError, r"state: .* N = 10, got shape \[\]"),
     "device": ({"device": "gpu"}, ValueError, "device: expected a torch device, got 'gpu'"),
+    "device absent": (
+        {"device": "cuda:77"},
+        ValueError,
+        "device: expected a torch device, got 'cuda:77'",
+    ),
     "device type": ({"device": 1.5}, ValueError, "device: expected a torch device, got 1.5"),
     "eos": ({"options": make_options(eos_id=4)}, ValueError, "logits: .*eos_id = 4, got V = 4"),
 }

@@ -61,9 +61,11 @@ def device_of(where: str, state: State, device: torch.device | str | None) -> to
         tensors = (leaf for _, leaf in leaves(state) if isinstance(leaf, Tensor))
         return next((tensor.device for tensor in tensors), torch.device("cpu"))
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
+        found = torch.device(device)
+        torch.empty(0, device=found)  # it is there
+    except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(f"{where}: device: expected a torch device, got {device!r}") from error
+    return found
 
 
 def check_step(where: str, step: object) -> None:
