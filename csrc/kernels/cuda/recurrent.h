@@ -40,23 +40,28 @@ template <typename T>
 void pack_weights(CellKind, const RecurrentSizes&, const RecurrentWeights<T>&, void* packed,
                   Stream);
 
+// What forward and backward are told alike.
 template <typename T>
-struct RecurrentForward {
+struct RecurrentRun {
   CellKind cell;
   RaggedBatch ragged;
   RecurrentSizes sizes;
   int64_t directions, capacity;
-  bool tf32;              // float may be rounded to TF32
-  const char* packed;     // [D] of what pack_weights made
-  const T* h_0;           // [D, B, P]
-  unsigned* counters;     // [D * B] zeros
+  bool tf32;           // float may be rounded to TF32
+  const char* packed;  // [D] of what pack_weights made, or pack_backward_weights
+  const T* h_0;        // [D, B, P]
+  unsigned* counters;  // [D * B] zeros
+  int64_t saved_rows;
+};
+
+template <typename T>
+struct RecurrentForward : RecurrentRun<T> {
   const Acc<T>* gates_x;  // [D, R, G*H] input W_ih^T + bias_x
   Sequence<T> output;     // [T, B, D*P]; as in ../recurrent.h
   T* h_n;                 // [D, B, P] in: h_0; may not alias it
   Acc<T>* c;              // [D, B, H] in: c_0, out: c_n; null without a cell state
   T* saved;               // [D, saved_rows, saved * H] or null
-  int64_t saved_rows;
-  T* unprojected;  // [D, B, H] scratch; null without a projection
+  T* unprojected;         // [D, B, H] scratch; null without a projection
 };
 template <typename T>
 void recurrent_forward(const RecurrentForward<T>&, Stream);
@@ -75,26 +80,17 @@ void pack_backward_weights(CellKind, const RecurrentSizes&, const RecurrentWeigh
 
 // Rows behind the last packed one are not touched.
 template <typename T>
-struct RecurrentBackward {
-  CellKind cell;
-  RaggedBatch ragged;
-  RecurrentSizes sizes;
-  int64_t directions, capacity;
-  bool tf32;                      // float may be rounded to TF32
-  const char* packed;             // [D] of what pack_backward_weights made
+struct RecurrentBackward : RecurrentRun<T> {
   Sequence<const T> output;       // [T, B, D*P] of forward
   Sequence<const T> grad_output;  // [T, B, D*P]
-  const T* h_0;                   // [D, B, P]
   const T* c_0;                   // [D, B, H] or null
   const T* saved;                 // [D, saved_rows, saved * H] of forward
-  int64_t saved_rows;
-  unsigned* counters;  // [D * B] zeros
-  Acc<T>* grad_h;      // [D, B, P] in: grad of h_n, out: grad of h_0
-  Acc<T>* grad_c;      // [D, B, H] the same for c; null without a cell state
-  T* grad_gates_x;     // [D, R, G*H] out: as in ../recurrent.h, as is all that follows
-  T* grad_gates_h;     // [D, R, G*H] out: grad_gates_x itself unless a gate is split
-  T* projected;        // [D, R, H] out; null without a projection
-  T* grad_projected;   // [D, R, P] out; null without a projection
+  Acc<T>* grad_h;                 // [D, B, P] in: grad of h_n, out: grad of h_0
+  Acc<T>* grad_c;                 // [D, B, H] the same for c; null without a cell state
+  T* grad_gates_x;                // [D, R, G*H] out: as in ../recurrent.h, as is all that follows
+  T* grad_gates_h;                // [D, R, G*H] out: grad_gates_x itself unless a gate is split
+  T* projected;                   // [D, R, H] out; null without a projection
+  T* grad_projected;              // [D, R, P] out; null without a projection
 };
 template <typename T>
 void recurrent_backward(const RecurrentBackward<T>&, Stream);

@@ -68,22 +68,12 @@ LayerOutputs forward(const LayerInputs& in, const CellTraits& traits, bool save)
   const int64_t saved_rows = save ? s.steps * s.batch : 0;
   out.saved = make({s.directions, saved_rows, traits.saved * s.hidden});
   Tensor c;
-  if (traits.has_cell)
-    c = in.c_0.to(accumulator(input.scalar_type()), /*non_blocking=*/false, /*copy=*/true,
-                  at::MemoryFormat::Contiguous);
+  if (traits.has_cell) c = widened(in.c_0);
   const Tensor unprojected =
       s.projected ? at::empty({s.directions, s.batch, s.hidden}, options) : Tensor();
   const Tensor counters = at::zeros({s.directions * s.batch}, options.dtype(at::kInt));
   RecurrentForward<T> run{};
-  run.cell = in.cell;
-  run.ragged = order.ragged;
-  run.sizes = s;
-  run.directions = s.directions;
-  run.capacity = order.capacity;
-  run.tf32 = allows_tf32();
-  run.packed = data<const char>(packed);
-  run.h_0 = data<const T>(h_0);
-  run.counters = data<unsigned>(counters);
+  set_run<T>(run, in, s, order, packed, h_0, counters);
   run.gates_x = data<const Acc<T>>(gates_x);
   run.output = {data<T>(out.output), out.output.stride(0), out.output.stride(1)};
   run.h_n = data<T>(out.h_n);

@@ -38,11 +38,6 @@ void check_given(const LayerInputs& in, const Sizes& s, const CellTraits& traits
   if (traits.has_cell) check("grad_c_n", g.grad_c_n, in.c_0.sizes());
 }
 
-Tensor widened(const Tensor& t) {
-  return t.to(accumulator(t.scalar_type()), /*non_blocking=*/false, /*copy=*/true,
-              at::MemoryFormat::Contiguous);
-}
-
 template <typename T>
 Tensor pack_weights(const LayerInputs& in, const Weights& weights) {
   const int64_t size = packed_backward_weights(in.cell, weights.sizes(), sizeof(T)).size;
@@ -80,20 +75,12 @@ StepGradients run_steps(const LayerInputs& in, const Given& given, const Weights
   const Tensor c_0 = traits.has_cell ? in.c_0.contiguous() : Tensor();
   const Tensor counters = at::zeros({s.directions * s.batch}, options.dtype(at::kInt));
   RecurrentBackward<T> run{};
-  run.cell = in.cell;
-  run.ragged = order.ragged;
-  run.sizes = s;
-  run.directions = s.directions;
-  run.capacity = order.capacity;
-  run.tf32 = allows_tf32();
-  run.packed = data<const char>(packed);
+  set_run<T>(run, in, s, order, packed, h_0, counters);
   run.output = sequence<T>(output);
   run.grad_output = sequence<T>(grad_output);
-  run.h_0 = data<const T>(h_0);
   run.c_0 = data<const T>(c_0);
   run.saved = data<const T>(saved);
   run.saved_rows = saved.size(1);
-  run.counters = data<unsigned>(counters);
   run.grad_h = data<Acc<T>>(grad_h);
   run.grad_c = data<Acc<T>>(grad_c);
   run.grad_gates_x = data<T>(g.gates_x);

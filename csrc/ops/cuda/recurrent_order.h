@@ -40,4 +40,25 @@ struct Order {
   at::Tensor lengths, rows, places;
 };
 
+// Sets what forward and backward are told alike; the tensors must live as long as the launch.
+template <typename T>
+void set_run(RecurrentRun<T>& run, const LayerInputs& in, const Sizes& s, const Order& order,
+             const at::Tensor& packed, const at::Tensor& h_0, const at::Tensor& counters) {
+  run.cell = in.cell;
+  run.ragged = order.ragged;
+  run.sizes = s;
+  run.directions = s.directions;
+  run.capacity = order.capacity;
+  run.tf32 = allows_tf32();
+  run.packed = data<const char>(packed);
+  run.h_0 = data<const T>(h_0);
+  run.counters = data<unsigned>(counters);
+}
+
+// A copy with the type that sums have.
+inline at::Tensor widened(const at::Tensor& t) {
+  return t.to(accumulator(t.scalar_type()), /*non_blocking=*/false, /*copy=*/true,
+              at::MemoryFormat::Contiguous);
+}
+
 }  // namespace seq2seq_ext::cuda
