@@ -168,13 +168,7 @@ class AdditiveScores {
     if (!any) return;
     for (int64_t s0 = 0; s0 < s.length; s0 += kKeyBlock) {
       const int64_t count = s.length - s0 < kKeyBlock ? s.length - s0 : kKeyBlock;
-      for (int64_t j = 0; j < count; ++j)
-        map_padded(in_.keys.data + (s0 + j) * in_.keys.stride, s.attention, keys_ + j * width_,
-                   encode);
-      // On its way while the scores keep the units busy: what comes next, and what the context
-      // will read.
-      prefetch(in_.keys, s0 + kKeyBlock, s.length, s.attention);
-      prefetch(in_.memory, s0, s.length, s.memory);
+      for (int64_t j = 0; j < count; ++j) encode_key<Form>(s0 + j, keys_ + j * width_);
       for (int64_t t = 0; t < s.queries; ++t)
         if (form_for(largest_[t]) == kind)
           with_count<kKeyBlock>(count, [&]<int kKeys>() {
@@ -184,11 +178,22 @@ class AdditiveScores {
     }
   }
 
-  static void prefetch(const Rows<const T>& rows, int64_t begin, int64_t end, int64_t n) {
-    constexpr int64_t kLine = 64 / sizeof(T);
-    for (int64_t r = begin; r < end && r < begin + kKeyBlock; ++r)
-      for (int64_t i = 0; i < n; i += kLine)
-        __builtin_prefetch(rows.data + r * rows.stride + i, 0, 2);
+  // Meanwhile the key of the next block and the row that the context will read are on their way,
+  // a few lines at a time: a burst of requests would only wait for itself.
+  template <class Form>
+  void encode_key(int64_t row, T* to) const {
+    constexpr int64_t kLanes = Simd<T>::kLanes, kLine = 64 / sizeof(T);
+    const AttentionSizes& s = in_.sizes;
+    const T* key = in_.keys.data + row * in_.keys.stride;
+    const T* next = row + kKeyBlock < s.length ? key + kKeyBlock * in_.keys.stride : key;
+    const T* memory = in_.memory.data + row * in_.memory.stride;
+    const int64_t share = (s.memory * kLanes + width_ - 1) / width_;
+    for (int64_t i = 0, m = 0; i < s.attention; i += kLanes) {
+      store(to + i, Form::encode(load_n(key + i, s.attention - i)));
+      __builtin_prefetch(next + i, 0, 2);
+      for (const int64_t end = m + share; m < end; m += kLine)
+        if (m < s.memory) __builtin_prefetch(memory + m, 0, 2);
+    }
   }
 
   const AttentionForward<T>& f_;
