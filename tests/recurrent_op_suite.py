@@ -1,19 +1,17 @@
 """Tests of one recurrent op, for test_lstm.py, test_gru.py and test_rnn.py to inherit."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recurrent_cases import Case, Inputs, Kind, cases_of, check_case, make_inputs
+from recurrent_cases import Case, Inputs, cases_of, check_case, make_inputs
+from recurrent_gradient_suite import RAGGED, SMALL, GradientSuite, assert_all_equal
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
 
 from seq2seq_ext import ops, reference
 
-SMALL = Case(2, 2, 2, 3, D=2, lengths=[0, 2])
-RAGGED = Case(6, 5, 7, 37, D=2, lengths=[4, 6, 0, 1, 3])
 SEEDS = st.integers(0, 2**32 - 1)
 # The suite's tests run in several classes by design.
 PROPERTY = settings(
@@ -34,14 +32,7 @@ def take_rows(inputs: Inputs, rows: Any) -> Inputs:
     return Inputs(inputs.input[:, rows], states, inputs.weights, lengths, inputs.has_biases)
 
 
-def assert_all_equal(got: Any, expected: Any) -> None:
-    for a, b in zip(got, expected, strict=True):
-        assert torch.equal(a, b)
-
-
-class OpSuite:
-    kind: ClassVar[Kind]
-
+class OpSuite(GradientSuite):
     # Exactness
 
     def test_as_exact_as_torch(self, isa: str, case: Case) -> None:
@@ -100,28 +91,7 @@ class OpSuite:
         dense = inputs.map(lambda t: t.clone(memory_format=torch.contiguous_format))
         assert_all_equal(self.kind.run(ops, inputs), self.kind.run(ops, dense))
 
-    # Autograd, tracing, autocast
-
-    @pytest.mark.parametrize("bias", [True, False])
-    def test_gradcheck(self, bias: bool) -> None:
-        case = Case(2, 3, 2, 3, D=2, bias=bias, lengths=[2, 0, 1], P=2 * self.kind.projects)
-        inputs = make_inputs(self.kind, case).leaves(torch.float64)
-        n = 1 + self.kind.states
-
-        def function(*tensors: Tensor) -> tuple[Tensor, ...]:
-            parts = Inputs(tensors[0], tensors[1:n], list(tensors[n:]), inputs.lengths, bias)
-            return self.kind.run(ops, parts)
-
-        assert gradcheck(function, inputs.tensors())
-        assert gradgradcheck(function, inputs.tensors(), fast_mode=True)
-
-    def test_gradient_of_an_output_slice(self) -> None:
-        inputs = make_inputs(self.kind, RAGGED)
-        got = inputs.leaves(torch.float64)
-        self.kind.run(ops, got)[0][1:4, ::2, 3].sum().backward()
-        expected = inputs.leaves(torch.float64)
-        self.kind.run(reference, expected)[0][1:4, ::2, 3].sum().backward()
-        torch.testing.assert_close(got.input.grad, expected.input.grad)
+    # Tracing, autocast
 
     def test_opcheck(self) -> None:
         inputs = make_inputs(self.kind, SMALL).leaves(torch.float64)
@@ -131,10 +101,19 @@ class OpSuite:
         op = getattr(namespace, self.kind.name).default
         torch.library.opcheck(op, (*call, None, True))
         output, *finals, saved = (t.detach() for t in op(*call, None, True))
+        grads = [torch.randn_like(t) for t in (output, *finals)]
         torch.library.opcheck(
             getattr(namespace, f"{self.kind.name}_backward").default,
-            (torch.randn_like(output), *map(torch.randn_like, finals), *call, output, saved),
+            (*grads, *call, output, saved, [True, True]),
         )
+        values = [w.detach() for w in inputs.weights]
+        call = (inputs.input.detach(), inputs.lengths, *inputs.states, values, True, *extras)
+        for wanted in ([True, False], [False, True], [False, False]):
+            torch.library.opcheck(
+                getattr(namespace, f"{self.kind.name}_backward").default,
+                (*grads, *call, output, saved, wanted),
+                test_utils=("test_schema", "test_faketensor"),
+            )
         weights = [w.detach() for w in inputs.weights]
         torch.library.opcheck(
             getattr(namespace, f"{self.kind.name}_pack").default, (weights, True, None)
@@ -273,16 +252,6 @@ class OpSuite:
             for rows in ([0], [3], [16], [0, 2], [5, 0, 9, 3, 4, 12, 7]):
                 got = self.kind.run(ops, take_rows(inputs, rows))
                 assert_all_equal(got, [t[:, rows] for t in expected])
-
-    def test_gradients_do_not_depend_on_threads(self, isa: str, threads: None) -> None:
-        inputs = make_inputs(self.kind, Case(7, 8, 40, 130, D=2)).leaves(torch.float32)
-        results = []
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            outputs = self.kind.run(ops, inputs)
-            total = sum(o.square().sum() for o in outputs)
-            results.append(torch.autograd.grad(total, inputs.tensors()))
-        assert_all_equal(*results)
 
     # Bad arguments
 

@@ -1,5 +1,6 @@
-// Memory for weights that stream from DRAM at every step: on huge pages, where the system has
-// them, the hardware's prefetch runs on where it would stop at every small page.
+// Memory for what streams from DRAM or is large and new: on huge pages, where the system has them,
+// the hardware's prefetch runs on where it would stop at every small page, and a first touch is
+// paid once for 512 of those. It begins as zeros, and what is never touched takes no memory.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,27 @@ namespace seq2seq_ext {
 class HugePages {
  public:
   explicit HugePages(int64_t bytes) {
-    constexpr int64_t kPage = 2 << 20;
-    const int64_t size = (bytes + kPage - 1) / kPage * kPage;
-    data_ = static_cast<char*>(std::aligned_alloc(kPage, size));
-    if (!data_) throw std::bad_alloc();
 #if defined(__linux__)
-    madvise(data_, size, MADV_HUGEPAGE);  // a wish; nothing depends on it
+    constexpr int64_t kPage = 2 << 20;
+    size_ = bytes + kPage;
+    mapped_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped_ == MAP_FAILED) throw std::bad_alloc();
+    madvise(mapped_, size_, MADV_HUGEPAGE);  // a wish; nothing depends on it
+    data_ = static_cast<char*>(mapped_) + (kPage - reinterpret_cast<intptr_t>(mapped_) % kPage);
+#else
+    constexpr int64_t kLine = 64;
+    mapped_ = std::calloc(bytes + kLine, 1);
+    if (!mapped_) throw std::bad_alloc();
+    data_ = static_cast<char*>(mapped_) + (kLine - reinterpret_cast<intptr_t>(mapped_) % kLine);
 #endif
   }
-  ~HugePages() { std::free(data_); }
+  ~HugePages() {
+#if defined(__linux__)
+    munmap(mapped_, size_);
+#else
+    std::free(mapped_);
+#endif
+  }
   HugePages(const HugePages&) = delete;
   HugePages& operator=(const HugePages&) = delete;
 
@@ -37,6 +50,8 @@ class HugePages {
   static constexpr int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
  private:
+  void* mapped_;
+  int64_t size_ = 0;
   char* data_;
   int64_t taken_ = 0;
 };

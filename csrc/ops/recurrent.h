@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -31,19 +32,28 @@ struct LayerOutputs {
   at::Tensor saved;   // private to backward; empty in inference
 };
 
+// What backward gets of forward and of the gradients of its outputs.
+struct LayerBackward {
+  at::Tensor output, saved;
+  at::Tensor grad_output, grad_h_n, grad_c_n;  // c_n undefined without a cell state
+  std::array<bool, 2> wanted;                  // gradients of the input; of the weights
+
+  bool wants_input() const { return wanted[0]; }
+  bool wants_weights() const { return wanted[1]; }
+};
+
+// Empty where not wanted or not there.
 struct LayerGradients {
   at::Tensor input, h_0, c_0;
   at::Tensor weight_ih;         // [D, G*H, I]
   at::Tensor weight_hh;         // [D, G*H, P]
-  at::Tensor bias_ih, bias_hh;  // [D, G*H]; empty without biases
-  at::Tensor weight_hr;         // [D, P, H]; empty without projection
+  at::Tensor bias_ih, bias_hh;  // [D, G*H]
+  at::Tensor weight_hr;         // [D, P, H]
 };
 
 LayerOutputs layer_forward(const LayerInputs&, const std::optional<at::Tensor>& packed, bool save);
 
-LayerGradients layer_backward(const LayerInputs&, const at::Tensor& output, const at::Tensor& saved,
-                              const at::Tensor& grad_output, const at::Tensor& grad_h_n,
-                              const at::Tensor& grad_c_n);
+LayerGradients layer_backward(const LayerInputs&, const LayerBackward&);
 
 // The weights as forward's kernels read them, stored as dtype or as they are: [D, size] of it,
 // opaque, valid for the ISA in force.

@@ -21,7 +21,8 @@ std::tuple<Tensor, Tensor, Tensor> rnn(const Tensor& input, const std::optional<
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
-    bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved) {
+    bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved,
+    std::array<bool, 2> wanted) {
   const LayerGradients g = layer_backward({"rnn_backward",
                                            rnn_cell_kind("rnn_backward", nonlinearity),
                                            input,
@@ -30,7 +31,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
                                            {},
                                            weights,
                                            has_biases},
-                                          output, saved, grad_output, grad_h_n, {});
+                                          {output, saved, grad_output, grad_h_n, {}, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih};
 }
 

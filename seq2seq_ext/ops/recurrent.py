@@ -29,7 +29,7 @@ class LayerOp:
     name(input, lengths, *states, weights, has_biases, *extras, packed, save)
         -> (output, *final_states, saved)
     name_backward(grad_output, *grad_final_states, input, lengths, *states, weights,
-                  has_biases, *extras, output, saved)
+                  has_biases, *extras, output, saved, wanted)
         -> (input, *states, weight_ih, weight_hh, *biases, [weight_hr])
     name_pack(weights, has_biases, dtype) -> packed
     """
@@ -77,6 +77,11 @@ class LayerOp:
         directions, gate_rows = states[0].size(0), weights[0].size(0)
         gradients = [input, *states]
         shapes: list[Sequence[int]] = [t.shape for t in gradients]
+        wants_input, wants_weights = args[-1]
+        if not wants_input:
+            shapes[0] = (0,)
+        if not wants_weights:
+            directions = 0
         shapes += [(directions, *w.shape) for w in weights[:2]]
         shapes += [(directions if has_biases else 0, gate_rows)] * self.biases
         if self.projects:
@@ -94,17 +99,24 @@ class LayerOp:
         return weights[0].new_empty(len(weights) // step, size, dtype=stored)
 
     def _save(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)  # zeros like `saved` would be the largest tensor of all
         input, lengths, *rest = inputs
         *states, weights, has_biases = rest[: self.states + 2]
         ctx.has_biases, ctx.extras = has_biases, rest[self.states + 2 : -2]
         ctx.save_for_backward(input, lengths, *states, output[0], output[-1], *weights)
 
-    def _backward(self, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def _backward(self, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         input, lengths, *rest = ctx.saved_tensors
         states, (output, saved, *weights) = rest[: self.states], rest[self.states :]
         backward = getattr(torch.ops.seq2seq_ext, f"{self.name}_backward")
+        of_weights = ctx.needs_input_grad[2 + self.states]
+        wanted = [ctx.needs_input_grad[0], any(of_weights)]
+        outputs = (output, *states)  # final states are like the initial ones
         gradients = backward(
-            *grads[:-1],
+            *(
+                torch.zeros_like(o) if g is None else g
+                for g, o in zip(grads, outputs, strict=False)
+            ),
             input,
             lengths,
             *states,
@@ -113,11 +125,27 @@ class LayerOp:
             *ctx.extras,
             output,
             saved,
+            wanted,
         )
-        first_weight = 1 + self.states
-        grad_weights = self._by_weight(gradients[first_weight:], weights, ctx.has_biases)
+        grad_input, grad_states, grad_weights = self._by_argument(
+            gradients, weights, ctx.has_biases, wanted
+        )
         nothing = (None,) * (3 + len(ctx.extras))
-        return gradients[0], None, *gradients[1:first_weight], grad_weights, *nothing
+        return grad_input, None, *grad_states, grad_weights, *nothing
+
+    def _by_argument(
+        self,
+        gradients: Sequence[Tensor],
+        weights: Weights,
+        has_biases: bool,
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor | None, Sequence[Tensor], list[Tensor | None]]:
+        """What backward returns, for input, states and weights; None where it wasn't wanted."""
+        n = 1 + self.states
+        by_weight: list[Tensor | None] = [None] * len(weights)
+        if wanted[1]:
+            by_weight = [*self._by_weight(gradients[n:], weights, has_biases)]
+        return gradients[0] if wanted[0] else None, gradients[1:n], by_weight
 
     def _by_weight(
         self, gradients: Sequence[Tensor], weights: Weights, has_biases: bool
@@ -137,8 +165,8 @@ class LayerOp:
 
     def _save_double(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = inputs[: 3 + 2 * self.states]
-        weights, ctx.has_biases, *extras = inputs[3 + 2 * self.states : -2]
-        ctx.extras = extras
+        weights, ctx.has_biases, *extras = inputs[3 + 2 * self.states : -3]
+        ctx.extras, ctx.wanted = extras, inputs[-1]
         ctx.save_for_backward(*tensors, *weights)
 
     def _double_backward(self, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -158,17 +186,17 @@ class LayerOp:
                 **keywords,
             )
 
-        by_weight: list[Tensor | None] = list(
-            self._by_weight(grads[1 + n :], weights, ctx.has_biases)
+        of_input, of_states, by_weight = self._by_argument(
+            grads, weights, ctx.has_biases, ctx.wanted
         )
         if self.biases == 1 and ctx.has_biases:
             # One gradient stands for both biases: count it once.
             step = self._per_direction(weights, True)
             by_weight[3::step] = [None] * len(by_weight[3::step])
         second = autograd.double_backward(
-            forward, (input, *states, *weights), grad_outputs, (*grads[: 1 + n], *by_weight)
+            forward, (input, *states, *weights), grad_outputs, (of_input, *of_states, *by_weight)
         )
         d_input, d_states = second[0], second[1 : 1 + n]
         d_weights, d_grads = second[1 + n : -1 - n], second[-1 - n :]
-        nothing = (None,) * (3 + len(ctx.extras))
+        nothing = (None,) * (4 + len(ctx.extras))
         return *d_grads, d_input, None, *d_states, d_weights, *nothing

@@ -90,8 +90,10 @@ class BackwardPass {
           {size, hidden, nullptr, behind<char>(a_.packed, at_.weight_hr), nullptr, nullptr, false},
           hidden_slice_, [&](int64_t b) { return a_.grad_projected + (offset + b) * size; },
           [&](int64_t b) { return a_.projected + (offset + b) * hidden; });
-    for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block)
-      for (int64_t b = 0; b < active; ++b) unit_gradients(s, b, block);
+    // Row by row: each is a dozen streams, more than the hardware foresees in jumps.
+    for (int64_t b = 0; b < active; ++b)
+      for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block)
+        unit_gradients(s, b, block);
   }
 
   void unit_gradients(int64_t s, int64_t b, int64_t block) const {

@@ -14,11 +14,6 @@ namespace {
 
 using at::Tensor;
 
-// What forward gave, and the gradients of it.
-struct Given {
-  Tensor output, saved, grad_output, grad_h_n, grad_c_n;
-};
-
 // The gradients that the steps leave, in packed order.
 struct StepGradients {
   Tensor gates_x, gates_h;  // [D, R, G*H]; the same unless a gate is split
@@ -26,7 +21,8 @@ struct StepGradients {
   Tensor grad_projected;    // [D, R, P] or undefined
 };
 
-void check_given(const LayerInputs& in, const Sizes& s, const CellTraits& traits, const Given& g) {
+void check_given(const LayerInputs& in, const Sizes& s, const CellTraits& traits,
+                 const LayerBackward& g) {
   const auto check = [&](const char* name, const Tensor& t, at::IntArrayRef shape) {
     check_like(in.op, name, t, in.input, "input");
     check_shape(in.op, name, t, shape);
@@ -56,7 +52,7 @@ Sequence<const T> sequence(const Tensor& t) {
 
 // Runs the steps. grad_h and grad_c: of the last states, then of the first.
 template <typename T>
-StepGradients run_steps(const LayerInputs& in, const Given& given, const Weights& weights,
+StepGradients run_steps(const LayerInputs& in, const LayerBackward& given, const Weights& weights,
                         const Sizes& s, const Order& order, const Tensor& grad_h,
                         const Tensor& grad_c) {
   const CellTraits traits = cell_traits(in.cell);
@@ -135,7 +131,7 @@ Tensor input_gradient(const Tensor& gates_x, const Weights& weights, const Sizes
 }
 
 template <typename T>
-LayerGradients backward(const LayerInputs& in, const Given& given) {
+LayerGradients backward(const LayerInputs& in, const LayerBackward& given) {
   const CellTraits traits = cell_traits(in.cell);
   const Weights weights(in.op, in.weights, in.has_biases, traits.gates, traits.has_cell,
                         check_type);
@@ -147,14 +143,16 @@ LayerGradients backward(const LayerInputs& in, const Given& given) {
   const StepGradients steps = run_steps<T>(in, given, weights, s, order, grad_h, grad_c);
   const auto options = in.input.options();
   const int64_t gate_rows = traits.gates * s.hidden;
+  const int64_t directions = given.wants_weights() ? s.directions : 0;
   LayerGradients g;
-  g.input = input_gradient<T>(steps.gates_x, weights, s, order);
+  g.input = given.wants_input() ? input_gradient<T>(steps.gates_x, weights, s, order)
+                                : at::empty({0}, options);
   g.h_0 = grad_h.to(in.input.scalar_type());
   if (traits.has_cell) g.c_0 = grad_c.to(in.input.scalar_type());
-  g.weight_ih = at::empty({s.directions, gate_rows, s.input}, options);
-  g.weight_hh = at::empty({s.directions, gate_rows, s.output}, options);
-  g.weight_hr = at::empty({s.projected ? s.directions : 0, s.output, s.hidden}, options);
-  for (int64_t d = 0; d < s.directions; ++d) {
+  g.weight_ih = at::empty({directions, gate_rows, s.input}, options);
+  g.weight_hh = at::empty({directions, gate_rows, s.output}, options);
+  g.weight_hr = at::empty({s.projected ? directions : 0, s.output, s.hidden}, options);
+  for (int64_t d = 0; d < directions; ++d) {
     const auto weight_gradient = [d](const Tensor& to, const Tensor& grads, const Tensor& rows) {
       Tensor out = to[d];
       at::mm_out(out, grads[d].t(), rows);
@@ -166,14 +164,14 @@ LayerGradients backward(const LayerInputs& in, const Given& given) {
     if (s.projected) weight_gradient(g.weight_hr, steps.grad_projected, steps.projected[d]);
   }
   const auto bias = [&](const Tensor& gates) {
-    return in.has_biases ? gates.sum(1) : at::empty({0, gate_rows}, options);
+    return in.has_biases && directions ? gates.sum(1) : at::empty({0, gate_rows}, options);
   };
   g.bias_ih = bias(steps.gates_x);
   g.bias_hh = traits.split_gates ? bias(steps.gates_h) : g.bias_ih;
   return g;
 }
 
-LayerGradients backward_any(const LayerInputs& in, const Given& given) {
+LayerGradients backward_any(const LayerInputs& in, const LayerBackward& given) {
   const c10::DeviceGuard guard(in.input.device());
   check_type(in.op, "input", in.input);
   return with_type(in.input.scalar_type(), [&]<typename T>() { return backward<T>(in, given); });
@@ -182,31 +180,33 @@ LayerGradients backward_any(const LayerInputs& in, const Given& given) {
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lstm_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& grad_c_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, const Tensor& c_0,
-    at::TensorList weights, bool has_biases, const Tensor& output, const Tensor& saved) {
+    at::TensorList weights, bool has_biases, const Tensor& output, const Tensor& saved,
+    std::array<bool, 2> wanted) {
   const LayerGradients g = backward_any(
       {"lstm_backward", CellKind::kLstm, input, lengths, h_0, c_0, weights, has_biases},
-      {output, saved, grad_output, grad_h_n, grad_c_n});
+      {output, saved, grad_output, grad_h_n, grad_c_n, wanted});
   return {g.input, g.h_0, g.c_0, g.weight_ih, g.weight_hh, g.bias_ih, g.weight_hr};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gru_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
-    bool has_biases, const Tensor& output, const Tensor& saved) {
+    bool has_biases, const Tensor& output, const Tensor& saved, std::array<bool, 2> wanted) {
   const LayerGradients g =
       backward_any({"gru_backward", CellKind::kGru, input, lengths, h_0, {}, weights, has_biases},
-                   {output, saved, grad_output, grad_h_n, {}});
+                   {output, saved, grad_output, grad_h_n, {}, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
-    bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved) {
+    bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved,
+    std::array<bool, 2> wanted) {
   const char* op = "rnn_backward";
   const LayerGradients g = backward_any(
       {op, rnn_cell_kind(op, nonlinearity), input, lengths, h_0, {}, weights, has_biases},
-      {output, saved, grad_output, grad_h_n, {}});
+      {output, saved, grad_output, grad_h_n, {}, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih};
 }
 
