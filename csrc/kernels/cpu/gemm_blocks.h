@@ -13,12 +13,12 @@ namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 // passes, so that the strips of a block of rows stay in L2. Encoded rows are one chain: their
 // rounding is far behind the encoding's.
 template <class W>
-constexpr int64_t kChain = W::kEncodes ? int64_t{1} << 40 : 32;
+constexpr int64_t kChain = W::kEncodes ? int64_t{1} << 40 : 64;
 template <class W>
 constexpr int64_t kPass = W::kEncodes ? kChain<W> : 2048 / sizeof(typename W::T);
 
 // Rows that a panel's part is read for at a time.
-constexpr int64_t kBlockRows = 8 * kTileRows;
+constexpr int64_t kBlockRows = 16 * kTileRows;
 
 // Writes a finished tile to C, on top of what C holds or of the bias.
 template <typename T>
