@@ -9,7 +9,7 @@
 #include <cmath>
 #include <limits>
 
-#include "check.h"
+#include "linear_cross_entropy_inputs.h"
 #include "packed.h"
 #include "products.h"
 
@@ -19,60 +19,16 @@ namespace {
 
 using at::Tensor;
 
-constexpr const char* kOp = "linear_cross_entropy";
-
 // Logits held at a time: what a last-level cache keeps between its products.
 constexpr int64_t kBlockBytes = int64_t{16} << 20;
 constexpr int64_t kFewestRows = 32, kMostRows = 1024;
 
-struct Inputs {
-  Tensor input;   // [N, H]
-  Tensor weight;  // [V, H]
-  Tensor bias;    // [V] or undefined
-  Tensor target;  // int64 [N]
-  double label_smoothing;
-  WeightType products;
-};
-
-struct Outputs {
-  Tensor loss;                                // scalar
-  Tensor grad_input, grad_weight, grad_bias;  // empty where not wanted
-};
-
-Inputs check(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-             const Tensor& target, double label_smoothing, std::optional<at::ScalarType> dtype) {
-  check_floating(kOp, "input", input);
-  check_dim(kOp, "input", input, 2, "[N, H]");
-  check_like(kOp, "linear_weight", weight, input, "input");
-  check_dim(kOp, "linear_weight", weight, 2, "[V, H]");
-  TORCH_CHECK_VALUE(weight.size(0) > 0, kOp, ": linear_weight: expected V >= 1, got shape ",
-                    weight.sizes());
-  check_shape(kOp, "linear_weight", weight, {weight.size(0), input.size(1)});
-  if (bias) {
-    check_like(kOp, "linear_bias", *bias, input, "input");
-    check_shape(kOp, "linear_bias", *bias, {weight.size(0)});
-  }
-  TORCH_CHECK_TYPE(target.scalar_type() == at::kLong, kOp, ": target: expected int64, got ",
-                   target.scalar_type());
-  TORCH_CHECK_VALUE(target.device() == input.device(), kOp, ": target: expected on ",
-                    input.device(), " like input, got ", target.device());
-  check_shape(kOp, "target", target, {input.size(0)});
-  TORCH_CHECK_VALUE(label_smoothing >= 0 && label_smoothing <= 1, kOp,
-                    ": label_smoothing: expected a number in [0, 1], got ", label_smoothing);
-  const Inputs in{input.contiguous(),  weight.contiguous(), bias ? bias->contiguous() : Tensor(),
-                  target.contiguous(), label_smoothing,     product_type(kOp, input, dtype)};
-  const int64_t* y = in.target.const_data_ptr<int64_t>();
-  for (int64_t n = 0; n < target.size(0); ++n)
-    TORCH_CHECK_VALUE(y[n] >= 0 && y[n] < weight.size(0), kOp, ": target: expected values in [0, ",
-                      weight.size(0), "), got ", y[n], " at row ", n);
-  return in;
-}
-
 template <typename T>
 class Loss {
  public:
-  Loss(const Inputs& in, bool save)
+  Loss(const LossInputs& in, WeightType products, bool save)
       : in_(in),
+        products_(products),
         save_(save),
         rows_(in.input.size(0)),
         hidden_(in.input.size(1)),
@@ -85,14 +41,14 @@ class Loss {
         parts_(block_rows_ * stretches_),
         row_gradients_(block_rows_) {
     const auto options = in.input.options();
-    out.grad_input = at::empty({save ? rows_ : 0, hidden_}, options);
-    out.grad_weight = at::zeros({save ? vocabulary_ : 0, hidden_}, options);
-    out.grad_bias = at::zeros({save && in.bias.defined() ? vocabulary_ : 0}, options);
+    grad_input_ = at::empty({save ? rows_ : 0, hidden_}, options);
+    grad_weight_ = at::zeros({save ? vocabulary_ : 0, hidden_}, options);
+    grad_bias_ = at::zeros({save && in.bias.defined() ? vocabulary_ : 0}, options);
     if (save)
       weight_rows_ = pack({in.weight.const_data_ptr<T>(), hidden_, 1}, vocabulary_, hidden_);
   }
 
-  void run() {
+  LossOutputs run() {
     double sum = 0;
     for (int64_t begin = 0; begin < rows_; begin += block_rows_) {
       begin_ = begin;
@@ -101,14 +57,13 @@ class Loss {
       for (int64_t row = 0; row < count_; ++row) sum += finish_row(row);
       if (save_) differentiate();
     }
-    out.loss = at::empty({}, in_.input.options());
-    *out.loss.data_ptr<T>() = static_cast<T>(sum / rows_);
+    const Tensor loss = at::empty({}, in_.input.options());
+    *loss.data_ptr<T>() = static_cast<T>(sum / rows_);
+    return {loss, grad_input_, grad_weight_, grad_bias_};
   }
 
-  Outputs out;
-
  private:
-  const GemmKernels<T>& gemm() const { return kernels<T>().gemm[in_.products]; }
+  const GemmKernels<T>& gemm() const { return kernels<T>().gemm[products_]; }
   static const LinearCrossEntropyKernels<T>& loss() { return kernels<T>().linear_cross_entropy; }
   int64_t panels(int64_t columns) const {
     return (columns + gemm().panel_width - 1) / gemm().panel_width;
@@ -171,8 +126,7 @@ class Loss {
     const auto x = a_rows<T>(input(0), count_, hidden_);
     const Tensor packed_input = pack({input(0), hidden_, 1}, count_, hidden_);
     const auto columns = a_rows<T>(logits(0), vocabulary_, 1);
-    const auto grad_weight =
-        matrix_rows<T>(out.grad_weight.template data_ptr<T>(), vocabulary_, hidden_);
+    const auto grad_weight = matrix_rows<T>(grad_weight_.data_ptr<T>(), vocabulary_, hidden_);
     const Gemm<T> weight_product{
         count_,  hidden_, columns.data(), packed_input.const_data_ptr(), grad_weight.data(),
         nullptr, true,    vocabulary_};
@@ -182,8 +136,8 @@ class Loss {
       for (int64_t row = 0; row < count_; ++row)
         loss().gradient(row_gradients_[row], target(row) - begin, logits(row) + begin, n);
       if (in_.bias.defined())
-        loss().add_rows(logits(0) + begin, count_, vocabulary_,
-                        out.grad_bias.template data_ptr<T>() + begin, n);
+        loss().add_rows(logits(0) + begin, count_, vocabulary_, grad_bias_.data_ptr<T>() + begin,
+                        n);
       Gemm<T> part = weight_product;
       part.a += begin;
       part.c += begin;
@@ -193,37 +147,35 @@ class Loss {
     });
     const auto rows = a_rows<T>(logits(0), count_, vocabulary_);
     const auto grad_input =
-        matrix_rows<T>(out.grad_input.template data_ptr<T>() + begin_ * hidden_, count_, hidden_);
+        matrix_rows<T>(grad_input_.data_ptr<T>() + begin_ * hidden_, count_, hidden_);
     parallel_multiply<T>(gemm(),
                          {vocabulary_, hidden_, rows.data(), weight_rows_.const_data_ptr(),
                           grad_input.data(), nullptr, false},
                          count_);
   }
 
-  const Inputs& in_;
+  const LossInputs& in_;
+  const WeightType products_;
   const bool save_;
   const int64_t rows_, hidden_, vocabulary_, stretches_, block_rows_;
   const Tensor weight_columns_, logits_;
   Tensor weight_rows_;
+  Tensor grad_input_, grad_weight_, grad_bias_;
   std::vector<LossPart> parts_;                 // [rows of a block, stretches]
   std::vector<LossGradient<T>> row_gradients_;  // [rows of a block]
   int64_t begin_ = 0, count_ = 0;               // the block at hand
 };
 
-template <typename T>
-Outputs run(const Inputs& in, bool save) {
-  Loss<T> loss(in, save);
-  loss.run();
-  return loss.out;
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy(
-    const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-    const Tensor& target, double label_smoothing, std::optional<at::ScalarType> dtype, bool save) {
-  const Inputs in = check(input, weight, bias, target, label_smoothing, dtype);
-  const Outputs out =
-      input.scalar_type() == at::kFloat ? run<float>(in, save) : run<double>(in, save);
-  return {out.loss, out.grad_input, out.grad_weight, out.grad_bias};
+LossOutputs linear_cross_entropy(const Tensor& input, const Tensor& weight,
+                                 const std::optional<Tensor>& bias, const Tensor& target,
+                                 double label_smoothing, std::optional<at::ScalarType> dtype,
+                                 bool save) {
+  check_floating(LossInputs::kOp, "input", input);
+  const LossInputs in({input, weight, bias, target, label_smoothing});
+  const WeightType products = product_type(LossInputs::kOp, input, dtype);
+  in.check_target();
+  return input.scalar_type() == at::kFloat ? Loss<float>(in, products, save).run()
+                                           : Loss<double>(in, products, save).run();
 }
 
 }  // namespace

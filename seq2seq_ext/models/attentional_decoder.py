@@ -165,11 +165,6 @@ class AttentionalDecoder(torch.nn.Module):
         if self.projection is not None:
             vectors = ops.linear(vectors, self.projection.weight)
         weight, bias = self.output_layer()
-        if vectors.is_cuda:  # the op has no CUDA kernel
-            logits = ops.linear(vectors, weight, bias)
-            return torch.nn.functional.cross_entropy(
-                logits, target, label_smoothing=label_smoothing
-            )
         return ops.linear_cross_entropy(
             vectors, weight, target, linear_bias=bias, label_smoothing=label_smoothing
         )

@@ -13,10 +13,17 @@ def needs_grad(*tensors: Tensor) -> bool:
 
 
 def product_dtype(input: Tensor) -> torch.dtype | None:
-    """What autocast wants the products of ``input`` rounded to: bfloat16, or None for its own."""
-    wanted = torch.is_autocast_enabled("cpu") and input.dtype in (torch.float32, torch.bfloat16)
-    dtype = torch.get_autocast_dtype("cpu") if wanted else None
-    return dtype if dtype == torch.bfloat16 else None
+    """What autocast wants the products of ``input`` rounded to; None for its own.
+
+    That is bfloat16, or float16 on CUDA.
+    """
+    is_cuda = getattr(input, "is_cuda", False)
+    device = "cuda" if is_cuda else "cpu"
+    halves = (torch.bfloat16, torch.float16) if is_cuda else (torch.bfloat16,)
+    if not torch.is_autocast_enabled(device) or input.dtype not in (torch.float32, *halves):
+        return None
+    dtype = torch.get_autocast_dtype(device)
+    return dtype if dtype in halves else None
 
 
 def call_packed(op: Callable[..., Any], packed: Any, *args: Any) -> Any:

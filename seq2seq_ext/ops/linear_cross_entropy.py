@@ -25,13 +25,14 @@ def linear_cross_entropy(
 
     Rows go by a block at a time: no ``[N, V]`` tensor is made, in backward neither. Where
     gradients are wanted they are made in the same pass, so that the logits are made once.
-    Under bfloat16 autocast both sides of the products are rounded to bfloat16; sums, loss and
-    gradients stay float32.
+    Under autocast both sides of the products are rounded to bfloat16 (on CUDA: to autocast's
+    type); sums, loss and gradients stay float32.
 
     Args:
-        input: ``[N, H]``, float32 or float64.
+        input: ``[N, H]``, float32 or float64; on CUDA bfloat16 and float16 too.
         linear_weight: ``[V, H]``, same dtype.
-        target: int64 ``[N]`` in [0, V).
+        target: int64 ``[N]`` in [0, V). On a GPU its values are not checked, as that would wait
+            for it: where one is outside, the loss and the row's gradient are NaN.
         linear_bias: ``[V]``, same dtype, or None.
         label_smoothing: in [0, 1], as in torch.nn.functional.cross_entropy (Szegedy et al.
             2016, "Rethinking the Inception Architecture for Computer Vision", section 7).
@@ -128,4 +129,5 @@ def _second_order(
 
 register_fake(_OP, _fake)
 torch.library.register_autograd(_OP, _backward, setup_context=_save)
-torch.library.register_autocast(_OP, "cpu", torch.float32)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast(_OP, _device, torch.float32)
