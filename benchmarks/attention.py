@@ -3,8 +3,17 @@
 import torch
 from torch import Tensor
 
+from benchmarks.floors import Need, memory_of
 from benchmarks.harness import Comparison, compare
 from seq2seq_ext import ops, reference
+
+
+def _need(query: Tensor, keys: Tensor, memory: Tensor) -> Need:
+    """Keys and memory are read; a sum for each score and each value of the context. The tanh of
+    every score's terms is left out."""
+    size = keys.nbytes + memory.nbytes
+    multiplications = query.size(1) * (keys.numel() + memory.numel())
+    return Need(2.0 * multiplications, bytes=size, memory=memory_of(size))
 
 
 def _step(sentences: int, beams: int) -> Comparison:
@@ -23,6 +32,7 @@ def _step(sentences: int, beams: int) -> Comparison:
             ),
             "compiled PyTorch": torch.inference_mode()(lambda: compiled(*arguments)),
         },
+        needs=[_need(query, keys, memory)],
     )
 
 

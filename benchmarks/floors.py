@@ -2,20 +2,24 @@
 
 import time
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import seq2seq_ext  # noqa: F401  loads the ops
 
+BYTES_OF = {"float32": 4, "bfloat16": 2, "int8": 1}  # a weight
+
 # Of each thread: past its own caches but within the shared one; past every cache.
 _BYTES = {"L3": 4 << 20, "DRAM": 256 << 20}
-_DTYPES = ("float32", "bfloat16", "int8")
+_DTYPES = tuple(BYTES_OF)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What work can't do without; it takes no less than the slowest of them.
+    """What work, or a part of it, can't do without; it takes no less than the slowest of them.
 
     Attributes:
         operations: multiplications and additions of its products.
@@ -43,28 +47,44 @@ class Floor:
 
 
 class Probe:
-    """Measures the rates that a need asks for, a sample at a time, with torch's threads."""
+    """Measures the rates that needs ask for, a sample at a time, with torch's threads.
 
-    def __init__(self, need: Need) -> None:
-        self._need = need
-        self._rates: dict[str, list[float]] = {need.dtype: []}
-        self._buffer = torch.empty(0)
-        if need.bytes:
-            self._rates[need.memory] = []
-            self._buffer = _buffer(need.memory)
+    Several needs are those of parts that follow one another.
+    """
+
+    def __init__(self, *needs: Need) -> None:
+        self._needs = needs
+        self._rates: dict[str, list[float]] = {need.dtype: [] for need in needs}
+        self._buffers = {need.memory: _buffer(need.memory) for need in needs if need.bytes}
+        self._rates |= {memory: [] for memory in self._buffers}
 
     def sample(self) -> None:
         for name, rates in self._rates.items():
-            rates.append(_read_rate(self._buffer) if name in _BYTES else _product_rate(name))
+            if name in self._buffers:
+                rates.append(_read_rate(self._buffers[name]))
+            else:
+                rates.append(_product_rate(name))
 
     def floor(self) -> Floor:
-        need = self._need
         # The best: threads of a rival that still spin only take away from it.
         rates = {name: max(samples) for name, samples in self._rates.items()}
-        seconds = [need.operations / rates[need.dtype]]
-        if need.bytes:
-            seconds.append(need.bytes / rates[need.memory])
-        return Floor(max(seconds), rates)
+        seconds = 0.0
+        for need in self._needs:
+            reading = need.bytes / rates[need.memory] if need.bytes else 0.0
+            seconds += max(need.operations / rates[need.dtype], reading)
+        return Floor(seconds, rates)
+
+
+@cache
+def _cache_size() -> int:
+    """Bytes of the shared cache; where the system does not tell, what few have more of."""
+    told = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+    return int(told.read_text().rstrip("K\n")) << 10 if told.exists() else 48 << 20
+
+
+def memory_of(size: float) -> str:
+    """Where weights of so many bytes are in the long run."""
+    return "DRAM" if size > _cache_size() else "L3"
 
 
 def machine() -> dict[str, dict[str, float]]:

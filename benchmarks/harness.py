@@ -88,7 +88,7 @@ def compare(
     atol: float = 1e-4,
     equal: bool = True,
     seconds_of: Callable[[Run], float] = seconds_of,
-    need: Need | None = None,
+    needs: Sequence[Need] = (),
 ) -> Comparison:
     """Checks that all give the same tensors, then times them in turn.
 
@@ -100,13 +100,14 @@ def compare(
         equal: False where a rival's result can't be compared (training steps, say, whose
             gradients the caller has compared).
         seconds_of: runs a contender once and times it.
-        need: what the work can't do without; its floor is then measured in the same rounds.
+        needs: what the parts of the work can't do without; their floor is then measured in the
+            same rounds.
     """
     contenders = {"ours": ours, **rivals}
     results = {name: _tensors(run()) for name, run in contenders.items()}
     if equal:
         _check_equal(work, results, atol)
-    probes = [Probe(need)] if need else []
+    probes = [Probe(*needs)] if needs else []
     timings = measure(contenders, seconds, seconds_of, probes)
     return Comparison(work, timings, *(probe.floor() for probe in probes))
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmarks import nmt, rivals
-from benchmarks.harness import Comparison, Run, compare, weight_types
+from benchmarks.floors import Probe
+from benchmarks.harness import Comparison, Run, compare, measure, weight_types
+from benchmarks.needs import Decoding, training
 from seq2seq_ext import Decoder
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.model_folder import load_model
@@ -66,11 +68,16 @@ def _compare(
             raise AssertionError(f"{work}: best hypotheses: {label}")
         contenders[label] = run
     works = {said(f"{work}, {name}", run)[0]: run for name, run in ours.items()}
-    (first, run), *others = works.items()
-    timings = compare(first, run, contenders | dict(others), seconds=seconds, equal=False).timings
-    theirs = [timing for timing in timings if timing.name in contenders]
-    own = [timing for timing in timings if timing.name not in contenders]
-    return [Comparison(name, [each, *theirs]) for name, each in zip(works, own, strict=True)]
+    steps = iter([min(len(tokens) + 1, options.max_length) for tokens in expected])
+    lengths = [[(n, next(steps)) for n in lengths.tolist()] for _, lengths in batches]
+    decoding = Decoding.of(lengths, options.beam_size)
+    probes = [Probe(*decoding.needs(model, name)) for name in ours]
+    timings = measure(works | contenders, seconds, probes=probes)
+    theirs = timings[len(works) :]
+    return [
+        Comparison(name, [own, *theirs], probe.floor())
+        for name, own, probe in zip(works, timings, probes, strict=False)
+    ]
 
 
 def translation(batch: int, seconds: float) -> list[Comparison]:
@@ -126,6 +133,7 @@ def training_step() -> list[Comparison]:
         {rival.NAME: lambda: theirs(src, src_lengths, tgt)},
         seconds=60,
         atol=1e-3,
+        needs=training(model, src_lengths, tgt_lengths),
     )
     return [step]
 

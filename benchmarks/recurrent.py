@@ -123,7 +123,7 @@ def ragged(name: str) -> list[Comparison]:
             f"nn.{name} padded": _uncompared(_inference(lambda: theirs(x)[0])),
         },
         seconds=6,
-        need=Need(operations),
+        needs=[Need(operations)],
     )
     step = compare(
         f"{work}: training step",
@@ -133,7 +133,7 @@ def ragged(name: str) -> list[Comparison]:
             f"nn.{name} padded": _uncompared(_training(theirs, lambda: theirs(x))),
         },
         seconds=9,
-        need=Need(2.5 * operations),  # forward, weights' gradients, states'; the input's: none
+        needs=[Need(2.5 * operations)],  # forward, weights' gradients, states'; the input's: none
     )
     return [forward, step]
 

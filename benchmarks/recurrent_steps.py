@@ -84,7 +84,7 @@ def _step(name: str, batch: int, dtype: str) -> Comparison:
         runs,
         seconds=2,
         atol=TOLERANCE[dtype],
-        need=Need(2.0 * batch * values, dtype, values * BYTES[dtype]),
+        needs=[Need(2.0 * batch * values, dtype, values * BYTES[dtype])],
     )
 
 

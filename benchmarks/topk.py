@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from benchmarks import rivals
-from benchmarks.floors import Need
+from benchmarks.floors import Need, memory_of
 from benchmarks.harness import Comparison, compare, weight_types
 from seq2seq_ext import ops
 
@@ -22,11 +22,6 @@ def _rows(rows: int) -> Comparison:
         torch.inference_mode()(lambda: ops.log_softmax_topk(logits, 10)[0]),
         {"log_softmax + topk": torch.inference_mode()(lambda: _eager(logits))},
     )
-
-
-def _memory(weights: Tensor) -> str:
-    """Where weights are in the long run: larger caches are rare."""
-    return "DRAM" if weights.nbytes > 48 << 20 else "L3"
 
 
 def _projected_rows(rows: int, dtype: str) -> Comparison:
@@ -48,7 +43,7 @@ def _projected_rows(rows: int, dtype: str) -> Comparison:
         torch.inference_mode()(ours),
         contenders,
         equal=dtype == "float32",
-        need=Need(2.0 * rows * weight.numel(), dtype, packed.nbytes, _memory(packed)),
+        needs=[Need(2.0 * rows * weight.numel(), dtype, packed.nbytes, memory_of(packed.nbytes))],
     )
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import nmt
 from benchmarks.harness import Comparison, compare
+from benchmarks.needs import training
 from benchmarks.rivals.eager import EagerSeq2Seq
 
 Step = Callable[[], Tensor]
@@ -73,9 +74,15 @@ def _peak_rss() -> int:
 
 def run() -> list[Comparison]:
     ours, *rivals = NAMES
+    _, src_lengths, _, tgt_lengths = nmt.training_batch(64, 50)
     work = "Training step: BiLSTM 2x512, LSTM 2x512, additive, input feeding, V=32k, 64 of 5..50"
     comparison = compare(
-        work, contender(ours), {name: contender(name) for name in rivals}, seconds=40, atol=1e-3
+        work,
+        contender(ours),
+        {name: contender(name) for name in rivals},
+        seconds=40,
+        atol=1e-3,
+        needs=training(nmt.build_model(), src_lengths, tgt_lengths),
     )
     peaks = {name: peak_memory(name) for name in NAMES}
     for name in NAMES:
