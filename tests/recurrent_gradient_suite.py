@@ -1,10 +1,11 @@
 """Tests of a recurrent op's gradients."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from recurrent_cases import Case, Inputs, Kind, make_inputs
+from recurrent_cases import Case, Inputs, Kind, make_inputs, run_with_gradients
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -12,6 +13,7 @@ from seq2seq_ext import ops, reference
 
 SMALL = Case(2, 2, 2, 3, D=2, lengths=[0, 2])
 RAGGED = Case(6, 5, 7, 37, D=2, lengths=[4, 6, 0, 1, 3])
+PROJECTED = Case(5, 8, 16, 37, D=2, lengths=[5, 3, 0, 5, 1, 2, 4, 2], P=11)
 
 
 def assert_all_equal(got: Any, expected: Any) -> None:
@@ -70,12 +72,43 @@ class GradientSuite:
         self.kind.run(reference, expected)[0][1:4, ::2, 3].sum().backward()
         torch.testing.assert_close(got.input.grad, expected.input.grad)
 
-    def test_gradients_do_not_depend_on_threads(self, isa: str, threads: None) -> None:
+    @pytest.mark.parametrize("sizes", [RAGGED, PROJECTED], ids=["ragged", "projected"])
+    def test_bfloat16_autocast_is_as_exact_as_torchs(self, sizes: Case, weight_isa: str) -> None:
+        """The reference's products are torch's; gradients of relu jump where a sign changes."""
+        if sizes.P and not self.kind.projects:
+            pytest.skip("only LSTM projects")
+        inputs = make_inputs(self.kind, sizes).leaves(torch.float32)
+        exact = run_with_gradients(self.kind, reference, inputs.leaves(torch.float64))
+        plain = run_with_gradients(self.kind, ops, inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            ours, theirs = (run_with_gradients(self.kind, m, inputs) for m in (ops, reference))
+            double = self.kind.run(ops, inputs.map(Tensor.double))
+        assert all(t.dtype == torch.float64 for t in double)
+        smooth = self.kind.keywords.get("nonlinearity") != "relu"
+        count = len(ours) if smooth else 1 + self.kind.states
+        for got, other, true, full in list(zip(ours, theirs, exact, plain, strict=True))[:count]:
+            assert got.dtype == torch.float32
+            assert (got - true).norm() <= 1.5 * (other - true).norm() + 1e-6
+            assert not torch.equal(got, full)  # it did round
+
+    def test_autocast_rounds_inputs_too(self) -> None:
+        inputs = make_inputs(self.kind, RAGGED)
+        inputs.input = inputs.input.bfloat16().float()
+        narrow = replace(inputs, input=inputs.input.bfloat16())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_all_equal(self.kind.run(ops, narrow), self.kind.run(ops, inputs))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_gradients_do_not_depend_on_threads(
+        self, isa: str, dtype: torch.dtype, threads: None
+    ) -> None:
         inputs = make_inputs(self.kind, Case(7, 8, 40, 130, D=2)).leaves(torch.float32)
         results = []
-        for count in (1, 2):
+        for count in (1, 2, 3):
             torch.set_num_threads(count)
-            outputs = self.kind.run(ops, inputs)
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                outputs = self.kind.run(ops, inputs)
             total = sum(o.square().sum() for o in outputs)
             results.append(torch.autograd.grad(total, inputs.tensors()))
-        assert_all_equal(*results)
+        for other in results[1:]:
+            assert_all_equal(other, results[0])

@@ -1,5 +1,6 @@
 """Tests of one layer against torch.nn's, for the test files to inherit."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -146,13 +147,19 @@ class LayerSuite(LayerErrorSuite):
             expected = flatten(ours(x, lengths=lengths))
             torch.testing.assert_close(flatten(compiled(x, lengths=lengths)), expected)
 
-    def test_autocast(self) -> None:
-        _, ours = self.pair(I, H, num_layers=2)
-        x = torch.randn(4, 3, I)
-        expected = flatten(ours(x))
+    def test_bfloat16_autocast_is_as_exact_as_torchs(self) -> None:
+        theirs, ours = self.pair(40, 50, num_layers=2, bidirectional=True)
+        x = torch.randn(6, 9, 40, requires_grad=True)
+        exact = with_gradients(copy.deepcopy(theirs).double(), x.detach().double().requires_grad_())
         with torch.autocast("cpu", torch.bfloat16):
-            assert all(map(torch.equal, flatten(ours(x)), expected))
-            assert ours(x.bfloat16())[0].dtype == torch.float32
+            found, torchs = with_gradients(ours, x), with_gradients(theirs, x)
+            assert torch.equal(ours(x.bfloat16())[0], found[0])
+            with torch.no_grad():
+                assert torch.equal(ours(x)[0], found[0])
+        assert not torch.equal(found[0], ours(x)[0])  # it did round
+        for got, other, true in zip(found, torchs, exact, strict=True):
+            assert got.dtype == torch.float32
+            assert (got - true).norm() <= 1.5 * (other - true).norm() + 1e-6
 
     def test_repr_and_attributes(self, options: dict[str, Any]) -> None:
         theirs, ours = self.pair(I, H, **options)

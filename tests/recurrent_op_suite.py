@@ -91,7 +91,7 @@ class OpSuite(GradientSuite):
         dense = inputs.map(lambda t: t.clone(memory_format=torch.contiguous_format))
         assert_all_equal(self.kind.run(ops, inputs), self.kind.run(ops, dense))
 
-    # Tracing, autocast
+    # Tracing, packed weights
 
     def test_opcheck(self) -> None:
         inputs = make_inputs(self.kind, SMALL).leaves(torch.float64)
@@ -104,30 +104,20 @@ class OpSuite(GradientSuite):
         grads = [torch.randn_like(t) for t in (output, *finals)]
         torch.library.opcheck(
             getattr(namespace, f"{self.kind.name}_backward").default,
-            (*grads, *call, output, saved, [True, True]),
+            (*grads, *call, output, saved, None, [True, True]),
         )
         values = [w.detach() for w in inputs.weights]
         call = (inputs.input.detach(), inputs.lengths, *inputs.states, values, True, *extras)
         for wanted in ([True, False], [False, True], [False, False]):
             torch.library.opcheck(
                 getattr(namespace, f"{self.kind.name}_backward").default,
-                (*grads, *call, output, saved, wanted),
+                (*grads, *call, output, saved, None, wanted),
                 test_utils=("test_schema", "test_faketensor"),
             )
         weights = [w.detach() for w in inputs.weights]
         torch.library.opcheck(
             getattr(namespace, f"{self.kind.name}_pack").default, (weights, True, None)
         )
-
-    def test_autocast_gives_float32(self) -> None:
-        inputs = make_inputs(self.kind, RAGGED)
-        expected = self.kind.run(ops, inputs)
-        with torch.autocast("cpu", torch.bfloat16):
-            got = self.kind.run(ops, inputs)
-        assert_all_equal(got, expected)
-        inputs.input = inputs.input.bfloat16()
-        with torch.autocast("cpu", torch.bfloat16):
-            assert self.kind.run(ops, inputs)[0].dtype == torch.float32
 
     def test_packed_weights_give_the_same_bits(self, isa: str, case: Case) -> None:
         inputs = make_inputs(self.kind, case)

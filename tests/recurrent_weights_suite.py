@@ -122,7 +122,17 @@ class WeightsSuite:
         extras = tuple(self.kind.keywords.values())
         call = (inputs.input, inputs.lengths, *inputs.states, inputs.weights, True, *extras)
         packed = self.pack(inputs, dtype)
-        torch.library.opcheck(getattr(namespace, self.kind.name).default, (*call, packed, False))
+        op = getattr(namespace, self.kind.name).default
+        torch.library.opcheck(op, (*call, packed, False))
+        if dtype == torch.int8:
+            with pytest.raises(ValueError, match=r"packed: expected Float or bfloat16 where grad"):
+                op(*call, packed, True)
+            return
+        torch.library.opcheck(op, (*call, packed, True))
+        output, *finals, saved = op(*call, packed, True)
+        backward = getattr(namespace, f"{self.kind.name}_backward").default
+        rest = (*call, output, saved, dtype, [True, True])
+        torch.library.opcheck(backward, (output.cos(), *(f.cos() for f in finals), *rest))
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_no_gradients(self, dtype: torch.dtype) -> None:

@@ -83,11 +83,11 @@ struct RecurrentBackward {
                                   // same, and the same pointer
   T* projected;                   // [N, H] out: the state before weight_hr; null without it
   T* grad_projected;              // [N, P] out: grad of the projected state; null without it
+  void* workspace;                // shared by the team: backward_workspace() bytes
 };
 
-// Those of one weight type: forward reads packed weights of that type (gemm.h), the biases among
-// them as they are; the rows of input and state that meet them are encoded inside. Backward is
-// the same in every weight type, on the weights as they are.
+// Those of one weight type: both passes read packed weights of that type (gemm.h), the biases among
+// them as they are; the rows of inputs, states and gradients that meet them are encoded inside.
 template <typename T>
 struct RecurrentKernels {
   int64_t gates;     // G
@@ -100,6 +100,7 @@ struct RecurrentKernels {
   int64_t (*packed_backward_size)(const RecurrentSizes&);
   void (*pack_backward)(const RecurrentSizes&, const RecurrentWeights<T>&, void* packed);
   int64_t (*forward_workspace)(const RecurrentSizes&, int64_t batch, int team_size);
+  int64_t (*backward_workspace)(const RecurrentSizes&, int team_size);
   // Every member of the team calls with the same arguments and its own place.
   void (*forward)(const RecurrentForward<T>&, const Team&);
   void (*backward)(const RecurrentBackward<T>&, const Team&);

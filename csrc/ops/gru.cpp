@@ -19,10 +19,11 @@ std::tuple<Tensor, Tensor, Tensor> gru(const Tensor& input, const std::optional<
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gru_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
-    bool has_biases, const Tensor& output, const Tensor& saved, std::array<bool, 2> wanted) {
+    bool has_biases, const Tensor& output, const Tensor& saved, std::optional<at::ScalarType> dtype,
+    std::array<bool, 2> wanted) {
   const LayerGradients g =
       layer_backward({"gru_backward", CellKind::kGru, input, lengths, h_0, {}, weights, has_biases},
-                     {output, saved, grad_output, grad_h_n, {}, wanted});
+                     {output, saved, grad_output, grad_h_n, {}, dtype, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh};
 }
 

@@ -87,14 +87,15 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor saved)");
   def("lstm_backward(Tensor grad_output, Tensor grad_h_n, Tensor grad_c_n, Tensor input, "
       "Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, bool has_biases, "
-      "Tensor output, Tensor saved, bool[2] wanted) "
+      "Tensor output, Tensor saved, ScalarType? dtype, bool[2] wanted) "
       "-> (Tensor input, Tensor h_0, Tensor c_0, Tensor weight_ih, Tensor weight_hh, "
       "Tensor bias, Tensor weight_hr)");
   def("lstm_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
   def("gru(Tensor input, Tensor? lengths, Tensor h_0, Tensor[] weights, bool has_biases, "
       "Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
   def("gru_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
-      "Tensor h_0, Tensor[] weights, bool has_biases, Tensor output, Tensor saved, bool[2] wanted) "
+      "Tensor h_0, Tensor[] weights, bool has_biases, Tensor output, Tensor saved, "
+      "ScalarType? dtype, bool[2] wanted) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, "
       "Tensor bias_hh)");
   def("gru_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
@@ -102,7 +103,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "str nonlinearity, Tensor? packed, bool save) -> (Tensor output, Tensor h_n, Tensor saved)");
   def("rnn_backward(Tensor grad_output, Tensor grad_h_n, Tensor input, Tensor? lengths, "
       "Tensor h_0, Tensor[] weights, bool has_biases, str nonlinearity, Tensor output, "
-      "Tensor saved, bool[2] wanted) "
+      "Tensor saved, ScalarType? dtype, bool[2] wanted) "
       "-> (Tensor input, Tensor h_0, Tensor weight_ih, Tensor weight_hh, Tensor bias)");
   def("rnn_pack(Tensor[] weights, bool has_biases, ScalarType? dtype) -> Tensor");
 

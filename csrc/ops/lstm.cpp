@@ -22,10 +22,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lstm_backward
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& grad_c_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, const Tensor& c_0,
     at::TensorList weights, bool has_biases, const Tensor& output, const Tensor& saved,
-    std::array<bool, 2> wanted) {
+    std::optional<at::ScalarType> dtype, std::array<bool, 2> wanted) {
   const LayerGradients g = layer_backward(
       {"lstm_backward", CellKind::kLstm, input, lengths, h_0, c_0, weights, has_biases},
-      {output, saved, grad_output, grad_h_n, grad_c_n, wanted});
+      {output, saved, grad_output, grad_h_n, grad_c_n, dtype, wanted});
   return {g.input, g.h_0, g.c_0, g.weight_ih, g.weight_hh, g.bias_ih, g.weight_hr};
 }
 

@@ -30,8 +30,8 @@ LayerOutputs forward(const LayerInputs& in, const std::optional<at::Tensor>& giv
   const Weights weights(in.op, in.weights, in.has_biases, k.gates, k.has_cell);
   const Sizes s = check_inputs(in, weights, k.gates);
   const Ragged ragged(check_row_lengths(in, s), s.batch, s.steps);
-  TORCH_CHECK_VALUE(!save || type == WeightType::kFloat32, in.op, ": packed: expected ",
-                    in.input.scalar_type(), " where gradients are wanted, got ",
+  TORCH_CHECK_VALUE(!save || type != WeightType::kInt8, in.op, ": packed: expected ",
+                    in.input.scalar_type(), " or bfloat16 where gradients are wanted, got ",
                     given->scalar_type());
   if (given)
     check_shape(in.op, "packed", *given,

@@ -36,6 +36,7 @@ struct LayerOutputs {
 struct LayerBackward {
   at::Tensor output, saved;
   at::Tensor grad_output, grad_h_n, grad_c_n;  // c_n undefined without a cell state
+  std::optional<at::ScalarType> dtype;         // that both sides of a product are rounded to
   std::array<bool, 2> wanted;                  // gradients of the input; of the weights
 
   bool wants_input() const { return wanted[0]; }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "huge_tensor.h"
+#include "packed.h"
 #include "products.h"
 #include "recurrent_kernels.h"
 #include "recurrent_team.h"
@@ -20,7 +21,8 @@ class Backward {
   Backward(const LayerInputs& in, const LayerBackward& given)
       : in_(in),
         given_(given),
-        k_(cell_kernels<T>(in.cell)),
+        type_(product_type(in.op, in.input, given.dtype)),
+        k_(cell_kernels<T>(in.cell, type_)),
         weights_(in.op, in.weights, in.has_biases, k_.gates, k_.has_cell),
         s_(check_inputs(in, weights_, k_.gates)),
         ragged_(check_row_lengths(in, s_), s_.batch, s_.steps),
@@ -56,8 +58,8 @@ class Backward {
   void run_steps() {
     const int64_t projected_rows = s_.projected ? rows_ : 0;
     const Tensor grad_output = dense_rows(given_.grad_output), kept = given_.saved.contiguous();
-    const Tensor packed = pack_directions<T>(weights_, in_.input.scalar_type(),
-                                             k_.packed_backward_size(s_), k_.pack_backward);
+    const Tensor packed =
+        pack_directions<T>(weights_, at::kByte, k_.packed_backward_size(s_), k_.pack_backward);
     g_.h_0 = given_.grad_h_n.clone(at::MemoryFormat::Contiguous);
     if (k_.has_cell) g_.c_0 = given_.grad_c_n.clone(at::MemoryFormat::Contiguous);
     gates_x_ = empty({s_.directions, rows_, k_.gates * s_.hidden});
@@ -65,7 +67,9 @@ class Backward {
     projected_ = empty({s_.directions, projected_rows, s_.hidden});
     grad_projected_ = empty({s_.directions, projected_rows, s_.output});
     std::vector<RecurrentBackward<T>> args(s_.directions);
-    const auto prepare = [&](int64_t d, int) {
+    std::vector<Tensor> workspaces(s_.directions);
+    const auto prepare = [&](int64_t d, int threads) {
+      workspaces[d] = at::empty({k_.backward_workspace(s_, threads)}, at::kByte);
       args[d] = {ragged_.view(),
                  s_,
                  d == 1,
@@ -80,7 +84,8 @@ class Backward {
                  slab<T>(gates_x_, d),
                  slab<T>(gates_h_, d),
                  slab<T>(projected_, d),
-                 slab<T>(grad_projected_, d)};
+                 slab<T>(grad_projected_, d),
+                 workspaces[d].data_ptr()};
     };
     run_directions(s_, 1, ragged_, prepare,
                    [&](int64_t, int64_t d, const Team& team) { k_.backward(args[d], team); });
@@ -149,10 +154,11 @@ class Backward {
     }
   }
 
-  static const GemmKernels<T>& gemm() { return kernels<T>().gemm[WeightType::kFloat32]; }
+  const GemmKernels<T>& gemm() const { return kernels<T>().gemm[type_]; }
 
   const LayerInputs& in_;
   const LayerBackward& given_;
+  const WeightType type_;
   const RecurrentKernels<T>& k_;
   const Weights weights_;
   const Sizes s_;

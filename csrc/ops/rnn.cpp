@@ -22,16 +22,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
     bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved,
-    std::array<bool, 2> wanted) {
-  const LayerGradients g = layer_backward({"rnn_backward",
-                                           rnn_cell_kind("rnn_backward", nonlinearity),
-                                           input,
-                                           lengths,
-                                           h_0,
-                                           {},
-                                           weights,
-                                           has_biases},
-                                          {output, saved, grad_output, grad_h_n, {}, wanted});
+    std::optional<at::ScalarType> dtype, std::array<bool, 2> wanted) {
+  const LayerGradients g =
+      layer_backward({"rnn_backward",
+                      rnn_cell_kind("rnn_backward", nonlinearity),
+                      input,
+                      lengths,
+                      h_0,
+                      {},
+                      weights,
+                      has_biases},
+                     {output, saved, grad_output, grad_h_n, {}, dtype, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih};
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seq2seq_ext.ops.autograd import needs_grad
+from seq2seq_ext.ops.autograd import needs_grad, product_dtype
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.weight_types import WEIGHT_TYPES
 
@@ -65,7 +65,8 @@ def packed_weights(
 ) -> Sequence[Tensor | None]:
     """What to hand to each layer's op as ``packed``; None lets the op pack the weights as they are.
 
-    They are stored as ``module.inference_dtype`` says, except where gradients are wanted.
+    They are stored as ``module.inference_dtype`` says (float32 in the type that autocast wants),
+    except where gradients are wanted.
     """
     weights = [w for layer in layers for w in layer]
     plain: list[Tensor | None] = [None] * len(layers)
@@ -74,7 +75,10 @@ def packed_weights(
         return plain
     if needs_grad(*inputs, *weights):
         return plain
-    stored = WEIGHT_TYPES[module.inference_dtype]  # type: ignore[index]
+    kind: Any = module.inference_dtype
+    if kind == "float32" and weights[0].is_cpu and product_dtype(weights[0]):
+        kind = "bfloat16"
+    stored = WEIGHT_TYPES[kind]
     dtype = None if stored == torch.float32 else stored
     if weights[0].is_cuda and dtype is None:  # ops pack there at every call
         return plain
@@ -86,7 +90,7 @@ def packed_weights(
         cache = module.__dict__.get("_packed_cache")
         if cache is None:
             cache = module.__dict__["_packed_cache"] = PackedCache()
-        packed: list[Tensor] | None = cache.get(weights, module.inference_dtype, make)
+        packed: list[Tensor] | None = cache.get(weights, kind, make)
         if packed is not None:
             return packed
     return make() if dtype else plain

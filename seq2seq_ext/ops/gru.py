@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
-from seq2seq_ext.ops.autograd import call_packed, needs_grad
 from seq2seq_ext.ops.backend import reference_active
-from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
+from seq2seq_ext.ops.recurrent import LayerOp, Weights, run_layer, tensor_list
 
 LayerOp("gru", reference.gru, gates=3, saved=4, biases=2).register()
 
@@ -23,6 +22,7 @@ def gru(
     """One GRU layer over whole sequences, in one direction or both.
 
     The equations are torch.nn.GRU's (gate order r, z, n; the reset gate after the product).
+    Autocast as in :func:`seq2seq_ext.ops.lstm`.
 
     Args:
         input: ``[T, B, I]``, float32 or float64; any strides with contiguous features. On CUDA
@@ -53,19 +53,7 @@ def gru(
     """
     if reference_active():
         return reference.gru(input, h_0, weights, lengths=lengths, has_biases=has_biases)
-    weights = tensor_list("gru", "weights", weights)
-    save = needs_grad(input, h_0, *weights)
-    output, h_n, _ = call_packed(
-        torch.ops.seq2seq_ext.gru,
-        packed,
-        input,
-        lengths,
-        h_0,
-        weights,
-        has_biases,
-        packed,
-        save,
-    )
+    output, h_n = run_layer("gru", input, lengths, (h_0,), weights, has_biases, packed=packed)
     return output, h_n
 
 

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
-from seq2seq_ext.ops.autograd import call_packed, needs_grad
 from seq2seq_ext.ops.backend import reference_active
-from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
+from seq2seq_ext.ops.recurrent import LayerOp, Weights, run_layer, tensor_list
 
 LayerOp("lstm", reference.lstm, gates=4, saved=5, states=2, projects=True).register()
 
@@ -23,7 +22,9 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One LSTM layer over whole sequences, in one direction or both.
 
-    The equations are torch.nn.LSTM's (gate order i, f, g, o).
+    The equations are torch.nn.LSTM's (gate order i, f, g, o). Under bfloat16 autocast on the CPU
+    both sides of the products, backward's too, are rounded to bfloat16; sums, states, results and
+    gradients stay float32.
 
     Args:
         input: ``[T, B, I]``, float32 or float64; any strides with contiguous features. On CUDA
@@ -57,19 +58,8 @@ def lstm(
     """
     if reference_active():
         return reference.lstm(input, h_0, c_0, weights, lengths=lengths, has_biases=has_biases)
-    weights = tensor_list("lstm", "weights", weights)
-    save = needs_grad(input, h_0, c_0, *weights)
-    output, h_n, c_n, _ = call_packed(
-        torch.ops.seq2seq_ext.lstm,
-        packed,
-        input,
-        lengths,
-        h_0,
-        c_0,
-        weights,
-        has_biases,
-        packed,
-        save,
+    output, h_n, c_n = run_layer(
+        "lstm", input, lengths, (h_0, c_0), weights, has_biases, packed=packed
     )
     return output, h_n, c_n
 

@@ -22,6 +22,42 @@ def tensor_list(op: str, name: str, tensors: Any) -> list[Tensor]:
         raise TypeError(f"{op}: {name}: expected a sequence of tensors, got {got}") from None
 
 
+def run_layer(
+    name: str,
+    input: Tensor,
+    lengths: Tensor | None,
+    states: Sequence[Tensor],
+    weights: Any,
+    has_biases: bool,
+    *extras: Any,
+    packed: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The op of that name, its products in the type that autocast wants: output, final states."""
+    op = getattr(torch.ops.seq2seq_ext, name)
+    weights = tensor_list(name, "weights", weights)
+    save = autograd.needs_grad(input, *states, *weights)
+    if save and getattr(packed, "dtype", None) in (torch.bfloat16, torch.int8):
+        raise ValueError(
+            f"{name}: packed: expected {input.dtype} where gradients are wanted, got {packed.dtype}"  # type: ignore[union-attr]
+        )
+    are_tensors = all(isinstance(t, Tensor) for t in (input, *states, *weights))  # else op refuses
+    rounds = packed is None and are_tensors and input.is_cpu
+    dtype = autograd.product_dtype(input) if rounds else None
+    if dtype is None:
+        call = (input, lengths, *states, weights, has_biases, *extras, packed, save)
+        plain: tuple[Tensor, ...] = autograd.call_packed(op, packed, *call)
+        return plain[:-1]
+    with torch.autocast("cpu", enabled=False):
+        input, *states = (autograd.widened(t) for t in (input, *states))
+        weights = autograd.widened(weights)
+        pack = getattr(torch.ops.seq2seq_ext, f"{name}_pack")
+        packed = pack([w.detach() for w in weights], has_biases, dtype)
+        rounded: tuple[Tensor, ...] = op(
+            input, lengths, *states, weights, has_biases, *extras, packed, save
+        )
+    return rounded[:-1]
+
+
 @dataclass(frozen=True)
 class LayerOp:
     """One layer op and its backward, as ``csrc/ops/library.cpp`` declares them::
@@ -29,7 +65,7 @@ class LayerOp:
     name(input, lengths, *states, weights, has_biases, *extras, packed, save)
         -> (output, *final_states, saved)
     name_backward(grad_output, *grad_final_states, input, lengths, *states, weights,
-                  has_biases, *extras, output, saved, wanted)
+                  has_biases, *extras, output, saved, dtype, wanted)
         -> (input, *states, weight_ih, weight_hh, *biases, [weight_hr])
     name_pack(weights, has_biases, dtype) -> packed
     """
@@ -103,6 +139,7 @@ class LayerOp:
         input, lengths, *rest = inputs
         *states, weights, has_biases = rest[: self.states + 2]
         ctx.has_biases, ctx.extras = has_biases, rest[self.states + 2 : -2]
+        ctx.dtype = None if rest[-2] is None else rest[-2].dtype
         ctx.save_for_backward(input, lengths, *states, output[0], output[-1], *weights)
 
     def _backward(self, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -125,6 +162,7 @@ class LayerOp:
             *ctx.extras,
             output,
             saved,
+            ctx.dtype,
             wanted,
         )
         grad_input, grad_states, grad_weights = self._by_argument(
@@ -165,7 +203,7 @@ class LayerOp:
 
     def _save_double(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = inputs[: 3 + 2 * self.states]
-        weights, ctx.has_biases, *extras = inputs[3 + 2 * self.states : -3]
+        weights, ctx.has_biases, *extras = inputs[3 + 2 * self.states : -4]
         ctx.extras, ctx.wanted = extras, inputs[-1]
         ctx.save_for_backward(*tensors, *weights)
 
@@ -198,5 +236,5 @@ class LayerOp:
         )
         d_input, d_states = second[0], second[1 : 1 + n]
         d_weights, d_grads = second[1 + n : -1 - n], second[-1 - n :]
-        nothing = (None,) * (4 + len(ctx.extras))
+        nothing = (None,) * (5 + len(ctx.extras))
         return *d_grads, d_input, None, *d_states, d_weights, *nothing

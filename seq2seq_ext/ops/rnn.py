@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from seq2seq_ext import reference
-from seq2seq_ext.ops.autograd import call_packed, needs_grad
 from seq2seq_ext.ops.backend import reference_active
-from seq2seq_ext.ops.recurrent import LayerOp, Weights, tensor_list
+from seq2seq_ext.ops.recurrent import LayerOp, Weights, run_layer, tensor_list
 
 LayerOp("rnn", reference.rnn, gates=1, saved=1, extras=("nonlinearity",)).register()
 
@@ -62,19 +61,8 @@ def rnn(
             lengths=lengths,
             has_biases=has_biases,
         )
-    weights = tensor_list("rnn", "weights", weights)
-    save = needs_grad(input, h_0, *weights)
-    output, h_n, _ = call_packed(
-        torch.ops.seq2seq_ext.rnn,
-        packed,
-        input,
-        lengths,
-        h_0,
-        weights,
-        has_biases,
-        nonlinearity,
-        packed,
-        save,
+    output, h_n = run_layer(
+        "rnn", input, lengths, (h_0,), weights, has_biases, nonlinearity, packed=packed
     )
     return output, h_n
 

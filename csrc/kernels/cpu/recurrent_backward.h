@@ -9,15 +9,31 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-template <class Cell, typename T>
+// Rows at a time that a member encodes for a product: the longest are gates, or the projected.
+template <class Cell, class W>
+int64_t backward_member_bytes(const RecurrentSizes& s) {
+  const int64_t gates = Cell::kGates * s.hidden;
+  return W::kEncodes ? kBlockRows * row_bytes<W>(s.output > gates ? s.output : gates) : 0;
+}
+
+template <class Cell, class W>
+int64_t backward_workspace(const RecurrentSizes& sizes, int team_size) {
+  return team_size * backward_member_bytes<Cell, W>(sizes);
+}
+
+template <class Cell, class W>
 class BackwardPass {
+  using T = typename W::T;
+
  public:
   BackwardPass(const RecurrentBackward<T>& args, const Team& team)
       : a_(args),
         team_(team),
         at_(args.sizes),
         hidden_slice_(args.sizes.hidden, team),
-        output_slice_(args.sizes.output, team) {}
+        output_slice_(args.sizes.output, team),
+        encoded_(behind<char>(args.workspace,
+                              team.index * backward_member_bytes<Cell, W>(args.sizes))) {}
 
   void run() {
     for (int64_t s = a_.ragged.steps - 1; s >= 0; --s) {
@@ -76,8 +92,15 @@ class BackwardPass {
     g.a = from, g.c = to;
     for (int64_t b = 0, active = a_.ragged.active[s]; b < active; b += kBlockRows) {
       const int64_t rows = smaller(kBlockRows, active - b);
-      for (int64_t m = 0; m < rows; ++m) from[m] = a(b + m), to[m] = c(b + m);
-      multiply<FullWeights<T>>(g, 0, rows, slice.begin, slice.end);
+      for (int64_t m = 0; m < rows; ++m) {
+        from[m] = a(b + m), to[m] = c(b + m);
+        if constexpr (W::kEncodes) {
+          char* const encoded = encoded_ + m * row_bytes<W>(g.depth);
+          encode_row<W>(a(b + m), 1, g.depth, encoded);
+          from[m] = encoded;
+        }
+      }
+      multiply<W>(g, 0, rows, slice.begin, slice.end);
     }
   }
 
@@ -141,30 +164,31 @@ class BackwardPass {
 
   const RecurrentBackward<T>& a_;
   const Team& team_;
-  const PackedBackward<Cell, T> at_;
+  const PackedBackward<Cell, W> at_;
   const Slice<T> hidden_slice_, output_slice_;
+  char* const encoded_;
 };
 
-template <class Cell, typename T>
-void backward(const RecurrentBackward<T>& args, const Team& team) {
-  BackwardPass<Cell, T>(args, team).run();
+template <class Cell, class W>
+void backward(const RecurrentBackward<typename W::T>& args, const Team& team) {
+  BackwardPass<Cell, W>(args, team).run();
 }
 
 // The kernel table's entry for a cell and a weight type.
 template <class Cell, class W>
 RecurrentKernels<typename W::T> recurrent_kernels() {
-  using T = typename W::T;
   return {Cell::kGates,
           Cell::kSaved,
           Cell::kHasCell,
           Cell::kSplit,
           packed_forward_size<Cell, W>,
           pack_forward<Cell, W>,
-          packed_backward_size<Cell, T>,
-          pack_backward<Cell, T>,
+          packed_backward_size<Cell, W>,
+          pack_backward<Cell, W>,
           forward_workspace<Cell, W>,
+          backward_workspace<Cell, W>,
           forward<Cell, W>,
-          backward<Cell, T>};
+          backward<Cell, W>};
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

@@ -73,10 +73,10 @@ void pack_forward(const RecurrentSizes& s, const RecurrentWeights<typename W::T>
     panels = pack_columns<W>(w.weight_hr + n * s.hidden, s.output - n, s.hidden, panels);
 }
 
-// The same of backward, whose weights are always as they are.
-template <class Cell, typename T>
+// The same of backward.
+template <class Cell, class W>
 struct PackedBackward {
-  using W = FullWeights<T>;
+  using T = typename W::T;
   int64_t weight_hh, weight_hr, size;
 
   explicit PackedBackward(const RecurrentSizes& s) {
@@ -87,26 +87,28 @@ struct PackedBackward {
   }
 };
 
-template <class Cell, typename T>
+template <class Cell, class W>
 int64_t packed_backward_size(const RecurrentSizes& sizes) {
-  return PackedBackward<Cell, T>(sizes).size;
+  return PackedBackward<Cell, W>(sizes).size;
 }
 
 // B[k][n] = weight[k][n] -> panels.
-template <typename T>
-void pack_rows(const T* weight, int64_t depth, int64_t columns, void* panels) {
-  for (int64_t n = 0; n < columns; n += kPanelWidth<T>) {
-    pack_panel<FullWeights<T>>([=](int64_t k, int64_t j) { return weight[k * columns + n + j]; },
-                               depth, columns - n, panels);
-    panels = behind<char>(panels, panel_bytes<FullWeights<T>>(depth));
+template <class W>
+void pack_rows(const typename W::T* weight, int64_t depth, int64_t columns, void* panels) {
+  for (int64_t n = 0; n < columns; n += kPanelWidth<typename W::T>) {
+    pack_panel<W>([=](int64_t k, int64_t j) { return weight[k * columns + n + j]; }, depth,
+                  columns - n, panels);
+    panels = behind<char>(panels, panel_bytes<W>(depth));
   }
 }
 
-template <class Cell, typename T>
-void pack_backward(const RecurrentSizes& s, const RecurrentWeights<T>& w, void* packed) {
-  const PackedBackward<Cell, T> at(s);
-  pack_rows(w.weight_hh, Cell::kGates * s.hidden, s.output, behind<char>(packed, at.weight_hh));
-  if (s.projected) pack_rows(w.weight_hr, s.output, s.hidden, behind<char>(packed, at.weight_hr));
+template <class Cell, class W>
+void pack_backward(const RecurrentSizes& s, const RecurrentWeights<typename W::T>& w,
+                   void* packed) {
+  const PackedBackward<Cell, W> at(s);
+  pack_rows<W>(w.weight_hh, Cell::kGates * s.hidden, s.output, behind<char>(packed, at.weight_hh));
+  if (s.projected)
+    pack_rows<W>(w.weight_hr, s.output, s.hidden, behind<char>(packed, at.weight_hr));
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

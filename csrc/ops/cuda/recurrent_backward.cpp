@@ -32,6 +32,7 @@ void check_given(const LayerInputs& in, const Sizes& s, const CellTraits& traits
   check("grad_h_n", g.grad_h_n, in.h_0.sizes());
   check("saved", g.saved, {s.directions, s.steps * s.batch, traits.saved * s.hidden});
   if (traits.has_cell) check("grad_c_n", g.grad_c_n, in.c_0.sizes());
+  TORCH_CHECK_VALUE(!g.dtype, in.op, ": dtype: expected None on CUDA, got ", *g.dtype);
 }
 
 template <typename T>
@@ -181,20 +182,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> lstm_backward
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& grad_c_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, const Tensor& c_0,
     at::TensorList weights, bool has_biases, const Tensor& output, const Tensor& saved,
-    std::array<bool, 2> wanted) {
+    std::optional<at::ScalarType> dtype, std::array<bool, 2> wanted) {
   const LayerGradients g = backward_any(
       {"lstm_backward", CellKind::kLstm, input, lengths, h_0, c_0, weights, has_biases},
-      {output, saved, grad_output, grad_h_n, grad_c_n, wanted});
+      {output, saved, grad_output, grad_h_n, grad_c_n, dtype, wanted});
   return {g.input, g.h_0, g.c_0, g.weight_ih, g.weight_hh, g.bias_ih, g.weight_hr};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gru_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
-    bool has_biases, const Tensor& output, const Tensor& saved, std::array<bool, 2> wanted) {
+    bool has_biases, const Tensor& output, const Tensor& saved, std::optional<at::ScalarType> dtype,
+    std::array<bool, 2> wanted) {
   const LayerGradients g =
       backward_any({"gru_backward", CellKind::kGru, input, lengths, h_0, {}, weights, has_biases},
-                   {output, saved, grad_output, grad_h_n, {}, wanted});
+                   {output, saved, grad_output, grad_h_n, {}, dtype, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh};
 }
 
@@ -202,11 +204,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const Tensor& grad_output, const Tensor& grad_h_n, const Tensor& input,
     const std::optional<Tensor>& lengths, const Tensor& h_0, at::TensorList weights,
     bool has_biases, c10::string_view nonlinearity, const Tensor& output, const Tensor& saved,
-    std::array<bool, 2> wanted) {
+    std::optional<at::ScalarType> dtype, std::array<bool, 2> wanted) {
   const char* op = "rnn_backward";
   const LayerGradients g = backward_any(
       {op, rnn_cell_kind(op, nonlinearity), input, lengths, h_0, {}, weights, has_biases},
-      {output, saved, grad_output, grad_h_n, {}, wanted});
+      {output, saved, grad_output, grad_h_n, {}, dtype, wanted});
   return {g.input, g.h_0, g.weight_ih, g.weight_hh, g.bias_ih};
 }
 
