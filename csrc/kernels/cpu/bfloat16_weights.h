@@ -14,6 +14,18 @@ inline uint32_t bfloat16_bits(float x) {
   return (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
 }
 
+// The bits of rows[0 .. n), n <= kLanes, two bytes each; the same roundings.
+inline void bfloat16_lanes(const float* row, int64_t n, void* to) {
+  constexpr int kLanes = Simd<float>::kLanes;
+  typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
+  typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  const Bits bits = (Bits)load_n(row, n);
+  const Bits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const Bits all = (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
+  const Narrow narrow = __builtin_convertvector(all, Narrow);
+  __builtin_memcpy(to, &narrow, (n < kLanes ? n : kLanes) * sizeof(uint16_t));
+}
+
 struct Bfloat16Layout {
   using T = float;
   using Stored = uint16_t;
@@ -44,6 +56,12 @@ struct Bfloat16Weights : Bfloat16Layout {
   static constexpr int kRowStep = 1;
 
   static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
+    if (stride == 1) {
+      if (depth % 2) encoded[depth / 2] = 0;
+      for (int64_t k = 0; k < depth; k += Simd<float>::kLanes)
+        bfloat16_lanes(row + k, depth - k, behind<char>(encoded, k * sizeof(Stored)));
+      return;
+    }
     for (int64_t k = 0; k < depth / 2; ++k)
       encoded[k] = bfloat16_bits(row[2 * k * stride]) | bfloat16_bits(row[(2 * k + 1) * stride])
                                                             << 16;

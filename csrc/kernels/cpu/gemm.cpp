@@ -12,12 +12,15 @@ void pack(const PackSource<typename W::T>& b, int64_t depth, int64_t columns, vo
   constexpr int kWidth = kPanelWidth<typename W::T>;
   for (int64_t n0 = 0; n0 < columns; n0 += kWidth) {
     const int64_t width = columns - n0 < kWidth ? columns - n0 : kWidth;
-    if (b.rows)
+    if (b.rows) {
+      // Two lines of each, and rows lie anywhere: nothing that the hardware foresees.
+      for (int64_t k = 0; k < depth; ++k) ask_for<0, kWidth>(b.rows[k] + n0);
       pack_panel<W>([&](int64_t k, int64_t j) { return b.rows[k][n0 + j]; }, depth, width, panels);
-    else
+    } else {
       pack_panel<W>([from = b.data + n0 * b.n_stride, &b](
                         int64_t k, int64_t j) { return from[k * b.k_stride + j * b.n_stride]; },
                     depth, width, panels);
+    }
     panels = behind<char>(panels, panel_bytes<W>(depth));
   }
 }
