@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda
 
 import seq2seq_ext  # noqa: F401  (loads the ops)
 
@@ -44,6 +46,18 @@ def weight_isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """The same with those that only kernels of bfloat16 and int8 weights tell apart."""
     with isa_in_force(request.param) as name:
         yield name
+
+
+@pytest.fixture(
+    params=["emulated", pytest.param("cuda", marks=[needs_cuda, pytest.mark.cuda])],
+)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where kernels of CUDA run."""
+    if request.param == "cuda":
+        yield torch.device("cuda")
+    else:
+        with emulated_cuda():
+            yield torch.device("cpu")
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """Modules on CUDA: their kernels on the emulated device, and all on a GPU where there is one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from cuda_device import needs_cuda
-from emulated_cuda import emulated_cuda
 from recurrent_cases import GRU, LSTM, RNN_RELU, RNN_TANH, Case, Inputs, Kind, make_inputs
 from seq2seq_cases import ATTENTIONS, CELLS, OPTIONS, data, make
 from torch import Tensor
@@ -17,22 +16,11 @@ from seq2seq_ext import ops
 KINDS = pytest.mark.parametrize(
     "kind", [LSTM, GRU, RNN_TANH, RNN_RELU], ids=["lstm", "gru", "rnn_tanh", "rnn_relu"]
 )
-ON_GPU = [needs_cuda, pytest.mark.cuda]
 SMALL = Case(2, 3, 2, 3, D=2, lengths=[2, 0, 1])
 
 
 def on_gpu(test: Callable[..., None]) -> Callable[..., None]:
     return needs_cuda(pytest.mark.cuda(test))  # type: ignore[no-any-return]
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=ON_GPU)])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """Where kernels of CUDA run."""
-    if request.param == "cuda":
-        yield torch.device("cuda")
-    else:
-        with emulated_cuda():
-            yield torch.device("cpu")
 
 
 @KINDS
@@ -63,26 +51,23 @@ def test_layers_are_torchs(name: str, device: torch.device) -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def gradients_of(model: seq2seq_ext.Seq2Seq, vectors: Tensor) -> list[Tensor]:
-    parameters = list(model.parameters())
-    found = torch.autograd.grad(vectors.cos().sum(), parameters, allow_unused=True)
-    return [g.cpu() for g in found if g is not None]
-
-
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_decoder_trains_step_by_step(cell: str, attention: str, device: torch.device) -> None:
-    """As with the CPU's op for all steps."""
+def test_a_model_trains(cell: str, attention: str, device: torch.device) -> None:
+    """Decoder and loss are the reference's."""
     model = make(cell=cell, attention=attention, dropout=0.0)
-    src, src_lengths, tgt, _ = data(model, lengths=(3, 2))
-    memory = model.encode(src, src_lengths)
-    vectors = model.decoder._forward_fed(model.decoder.embedding(tgt), memory, None)
-    gradients = gradients_of(model, vectors)
+    src, src_lengths, tgt, tgt_lengths = data(model, lengths=(3, 2))
+
+    def gradients() -> list[Tensor]:
+        inputs = [t.to(device) for t in (src, src_lengths, tgt, tgt_lengths)]
+        loss = model.loss(*inputs, label_smoothing=0.1)
+        found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        return [loss.detach(), *(g for g in found if g is not None)]
+
     model = model.to(device)
-    memory = model.encode(src.to(device), src_lengths.to(device))
-    found = model.decoder._take_steps(model.decoder.embedding(tgt.to(device)), memory)
-    torch.testing.assert_close(found.cpu(), vectors)
-    for a, b in zip(gradients_of(model, found), gradients, strict=True):
+    with ops.backend("reference"):
+        expected = gradients()
+    for a, b in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(a, b)
 
 

@@ -117,7 +117,8 @@ std::tuple<Tensor, Tensor, Tensor> attentional_decoder(
     std::optional<at::ScalarType> dtype, bool save) {
   const DecoderBatch batch({"attentional_decoder", input, lengths, vector_0, states, weights,
                             std::string(cell), combine_weight, memory, keys, memory_lengths,
-                            query_weight, v, scale, layer_masks, vector_mask, dtype});
+                            query_weight, v, scale, layer_masks, vector_mask},
+                           dtype);
   const DecoderOutputs out = input.scalar_type() == at::kFloat
                                  ? decoder_forward<float>(batch, save)
                                  : decoder_forward<double>(batch, save);
@@ -139,8 +140,8 @@ Gradients backward(const Tensor& grad_output, const std::optional<Tensor>& grad_
                    const Tensor& alignment, const Tensor& saved) {
   const DecoderBatch batch({"attentional_decoder_backward", input, lengths, vector_0, states,
                             weights, std::string(cell), combine_weight, memory, keys,
-                            memory_lengths, query_weight, v, scale, layer_masks, vector_mask,
-                            dtype});
+                            memory_lengths, query_weight, v, scale, layer_masks, vector_mask},
+                           dtype);
   const DecoderGradients g = decoder_backward(batch, grad_output, grad_weights, alignment, saved);
   return {g.input,     g.vector_0,  g.h_0,          g.c_0,     g.weight_ih_0,
           g.weight_ih, g.weight_hh, g.bias_ih,      g.bias_hh, g.combine_weight,

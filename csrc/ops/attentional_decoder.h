@@ -1,42 +1,16 @@
-// The checked arguments of the attentional_decoder op, as its kernel takes them.
+// The checked arguments of the attentional_decoder op, as the CPU's kernel takes them.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <optional>
-#include <string>
-#include <vector>
-
-#include "kernels/attentional_decoder.h"
+#include "attentional_decoder_inputs.h"
 #include "products.h"
 #include "recurrent_inputs.h"
 
 namespace seq2seq_ext {
 
-// Dims as in kernels/attentional_decoder.h; E embedding.
-struct DecoderArguments {
-  const char* op;
-  at::Tensor input;                           // [B, T, E]
-  std::optional<at::Tensor> lengths;          // int64 [B] or all T
-  at::Tensor vector_0;                        // [B, H]
-  at::TensorList states;                      // h_0 [L, B, H], and c_0 of an LSTM
-  at::TensorList weights;                     // weight_ih, weight_hh, bias_ih, bias_hh a layer
-  std::string cell;                           // lstm, gru, rnn_tanh or rnn_relu
-  at::Tensor combine_weight;                  // [H, M + H]
-  std::optional<at::Tensor> memory;           // [B, S, M]
-  std::optional<at::Tensor> keys;             // [B, S, A]
-  std::optional<at::Tensor> memory_lengths;   // int64 [B] or all S
-  std::optional<at::Tensor> query_weight, v;  // [A, H] and [A]: additive attention
-  double scale;
-  std::optional<at::Tensor> layer_masks;  // [L - 1, B, T, H]
-  std::optional<at::Tensor> vector_mask;  // [B, T, H]
-  std::optional<at::ScalarType> dtype;    // that both sides of a product are rounded to
-};
-
-// The arguments, checked and dense, and the batch by falling length.
-class DecoderBatch {
+// The arguments, and the batch by falling length.
+class DecoderBatch : public DecoderTensors {
  public:
-  explicit DecoderBatch(const DecoderArguments& args);
+  DecoderBatch(const DecoderArguments& args, std::optional<at::ScalarType> dtype);
 
   template <typename T>
   DecoderInputs<T> inputs(const std::vector<DecoderLayer<T>>& layers) const;
@@ -49,38 +23,11 @@ class DecoderBatch {
     return kernels<T>().gemm[weight_type];
   }
 
-  bool attends() const { return memory.defined(); }
-  bool is_additive() const { return v.defined(); }
-  const at::Tensor& weight_ih(int64_t l) const { return weights[4 * l]; }
-  const at::Tensor& weight_hh(int64_t l) const { return weights[4 * l + 1]; }
-  const at::Tensor& bias_ih(int64_t l) const { return weights[4 * l + 2]; }
-  const at::Tensor& bias_hh(int64_t l) const { return weights[4 * l + 3]; }
-  const DecoderRow& row() const { return *row_; }
-  at::Tensor empty(at::IntArrayRef shape) const { return at::empty(shape, input.options()); }
-  void check(const char* name, const at::Tensor& t, at::IntArrayRef shape) const;
-
   // Members worth having: each needs enough work a step to pay for the barriers.
   int team_size() const;
 
-  const char* op;
-  at::Tensor input, vector_0, h_0, c_0, combine_weight, memory, keys, query_weight, v;
-  at::Tensor layer_masks, vector_mask;
-  std::vector<at::Tensor> weights;
-  CellKind cell;
-  WeightType weight_type;
-  double scale;
-  int64_t batch, steps, embedding, gates, merged, saved;
-  DecoderSizes sizes;
+  WeightType weight_type;  // that both sides of a product are rounded to
   std::optional<Ragged> ragged;
-
- private:
-  void check_cell(const DecoderArguments& args);
-  void check_layers(const DecoderArguments& args);
-  void check_attention(const DecoderArguments& args);
-  void check_masks(const DecoderArguments& args);
-
-  at::Tensor memory_lengths_;
-  std::optional<DecoderRow> row_;
 };
 
 // Pointers to row(i, t) for every step that runs, in packed order; i is the row of the batch.

@@ -3,7 +3,6 @@
 #include <ATen/Functions.h>
 
 #include "attentional_decoder.h"
-#include "check.h"
 
 namespace seq2seq_ext {
 
@@ -252,11 +251,7 @@ class Backward {
 DecoderGradients decoder_backward(const DecoderBatch& d, const Tensor& grad_output,
                                   const std::optional<Tensor>& grad_weights, const Tensor& weights,
                                   const Tensor& saved) {
-  const DecoderSizes& s = d.sizes;
-  d.check("grad_output", grad_output, {d.batch, s.steps, s.hidden});
-  d.check("alignment", weights, {d.batch, s.steps, s.source});
-  d.check("saved", saved, {d.batch, s.steps, d.row().size});
-  if (grad_weights) d.check("grad_alignment", *grad_weights, {d.batch, s.steps, s.source});
+  d.check_given(grad_output, grad_weights, weights, saved);
   const auto run = [&]<typename T>(T) {
     const Tensor of_weights = grad_weights ? grad_weights->contiguous() : Tensor();
     const Tensor kept = saved.contiguous(), alignment = weights.contiguous();

@@ -98,25 +98,10 @@ class AttentionalDecoder(torch.nn.Module):
         """
         x = self._dropout(self.embedding(tokens))
         if self.config.input_feeding:
-            # The op has no CUDA kernel; the steps' ops have.
-            return (
-                self._take_steps(x, memory) if x.is_cuda else self._forward_fed(x, memory, lengths)
-            )
+            return self._forward_fed(x, memory, lengths)
         state = tuple(torch.stack(part) for part in zip(*memory.state["layers"], strict=True))
         top, _ = self.layers(x, state if len(state) > 1 else state[0], lengths=lengths)
         return self._dropout(self._attend(top, memory, None)[0])
-
-    def _take_steps(self, x: Tensor, memory: Memory) -> Tensor:
-        """The same, a step at a time."""
-        vectors, state = [], memory.state
-        for embedded in x.unbind(1):
-            vector, state, _ = self._advance(embedded, state, memory, None)
-            vectors.append(vector)
-        return (
-            torch.stack(vectors, 1)
-            if vectors
-            else x.new_zeros(*x.shape[:2], len(self.combine.weight))
-        )
 
     def _forward_fed(self, x: Tensor, memory: Memory, lengths: Tensor | None) -> Tensor:
         """All steps in one op: each is fed the vector of the one before."""

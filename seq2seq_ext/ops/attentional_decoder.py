@@ -14,6 +14,7 @@ from seq2seq_ext.ops.tracing import register_fake
 
 _OP = "seq2seq_ext::attentional_decoder"
 _BACKWARD = f"{_OP}_backward"
+_HALVES = (torch.bfloat16, torch.float16)
 _SAVED = {"lstm": 5, "gru": 4, "rnn_tanh": 1, "rnn_relu": 1}  # values a unit saves
 
 
@@ -44,10 +45,12 @@ def attentional_decoder(
 
     The weights' gradients are a few large products after the loop; the same bits come from any
     number of threads. Under bfloat16 autocast both sides of the products with weights, backward's
-    too, are rounded to bfloat16; sums and all that lies between stay float32.
+    too, are rounded to bfloat16; sums and all that lies between stay float32. On CUDA that goes
+    for float16 autocast too, and for bfloat16 and float16 tensors.
 
     Args:
-        input: ``[B, T, E]``, embedded target tokens, float32 or float64.
+        input: ``[B, T, E]``, embedded target tokens, float32 or float64; on CUDA bfloat16 and
+            float16 too.
         vector_0: ``[B, H]``, what the first step is fed.
         states: ``h_0 [L, B, H]``, and ``c_0`` of an LSTM.
         weights: ``weight_ih [G*H, E + H]`` (``[G*H, H]`` above the first layer),
@@ -106,7 +109,9 @@ def attentional_decoder(
     states = tensor_list("attentional_decoder", "states", states)
     weights = tensor_list("attentional_decoder", "weights", weights)
     save = autograd.needs_grad(input, vector_0, *states, *weights, combine_weight, *optional)
-    vectors, alignment, _ = torch.ops.seq2seq_ext.attentional_decoder(
+    own = getattr(input, "dtype", None)
+    is_narrow = getattr(input, "is_cuda", False) and own in _HALVES
+    arguments = [
         input,
         lengths,
         vector_0,
@@ -122,10 +127,13 @@ def attentional_decoder(
         scale,
         layer_masks,
         vector_mask,
-        autograd.product_dtype(input),
+        autograd.product_dtype(input) or (own if is_narrow else None),
         save,
-    )
-    return vectors, alignment
+    ]
+    if is_narrow:  # the op takes halves as the type of products only
+        arguments = autograd.widened(arguments, _HALVES)
+    vectors, alignment, _ = torch.ops.seq2seq_ext.attentional_decoder(*arguments)
+    return (vectors.to(own), alignment.to(own)) if is_narrow else (vectors, alignment)
 
 
 class _Arguments:
@@ -327,4 +335,5 @@ register_fake(_OP, _fake)
 register_fake(_BACKWARD, _fake_backward)
 torch.library.register_autograd(_OP, _backward, setup_context=_save)
 torch.library.register_autograd(_BACKWARD, _double_backward, setup_context=_save_backward)
-torch.library.register_autocast(_OP, "cpu", torch.float32)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast(_OP, _device, torch.float32)

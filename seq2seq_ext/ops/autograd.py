@@ -38,12 +38,11 @@ def call_packed(op: Callable[..., Any], packed: Any, *args: Any) -> Any:
         return op(*(a if a is packed else widened(a) for a in args))
 
 
-def widened(value: Any) -> Any:
-    """bfloat16 tensors, in a list too, as float32; everything else as it is."""
-    if isinstance(value, list):
-        return [widened(v) for v in value]
-    is_narrow = isinstance(value, Tensor) and value.dtype == torch.bfloat16
-    return value.float() if is_narrow else value
+def widened(value: Any, narrow: Sequence[torch.dtype] = (torch.bfloat16,)) -> Any:
+    """Tensors of ``narrow`` types, in a list too, as float32; everything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return [widened(v, narrow) for v in value]
+    return value.float() if isinstance(value, Tensor) and value.dtype in narrow else value
 
 
 def double_backward(

@@ -105,11 +105,13 @@ struct GradScoresKernel {
     for (int r = warp_index(); r < at.rows; r += kAttentionWarps) {
       A* const grads = scores + r * s.source;
       const A* const weights = g.weights + (row + r) * s.source;
-      const T* const grad_weights = g.grad_weights.data + at.b * g.grad_weights.batch_stride +
-                                    (at.first + r) * g.grad_weights.row_stride;
+      const auto& direct = g.grad_weights;
+      const T* const grad_weights = direct.data ? direct.data + at.b * direct.batch_stride +
+                                                      (at.first + r) * direct.row_stride
+                                                : nullptr;
       A sum = 0;
       for (int64_t i = lane_index(); i < length; i += kWarp) {
-        grads[i] += to_acc(grad_weights[i]);
+        if (grad_weights) grads[i] += to_acc(grad_weights[i]);
         sum = fused(weights[i], grads[i], sum);
       }
       sum = warp_sum(sum);
@@ -184,20 +186,26 @@ void sum_columns(const ColumnKernel<Term, T>& kernel, Stream stream) {
 }
 
 template <class Term, typename T>
-void backward_of(const AttentionBatch<T>& in, const AttentionGradients<T>& g, Stream stream) {
+void differentiate_query(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
+                         Stream stream) {
   const AttentionSizes& s = in.sizes;
-  const auto scale = static_cast<Acc<T>>(in.scale);
   launch(GradScoresKernel<T>{in, g}, in.batch * divide_up(s.queries, kRows), kSharedBytes<T>,
          stream);
+  sum_columns(ColumnKernel<Term, T>{in, g.grad_scores, false, in.query, in.keys, s.attention, in.v,
+                                    static_cast<Acc<T>>(in.scale), g.grad_query, g.grad_v},
+              stream);
+}
+
+template <class Term, typename T>
+void differentiate_memory(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
+                          Stream stream) {
+  const AttentionSizes& s = in.sizes;
   sum_columns(
       ColumnKernel<Product, T>{
           in, g.weights, true, {}, g.grad_context, s.memory, nullptr, 1, g.grad_memory, nullptr},
       stream);
-  sum_columns(ColumnKernel<Term, T>{in, g.grad_scores, false, in.query, in.keys, s.attention, in.v,
-                                    scale, g.grad_query, g.grad_v},
-              stream);
   sum_columns(ColumnKernel<Term, T>{in, g.grad_scores, true, in.keys, in.query, s.attention, in.v,
-                                    scale, g.grad_keys, nullptr},
+                                    static_cast<Acc<T>>(in.scale), g.grad_keys, nullptr},
               stream);
 }
 
@@ -213,17 +221,29 @@ void attention_forward(const AttentionBatch<T>& in, const AttentionOutputs<T>& o
 }
 
 template <typename T>
-void attention_backward(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
-                        Stream stream) {
+void attention_query_gradient(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
+                              Stream stream) {
   if (in.v)
-    backward_of<Tanh>(in, g, stream);
+    differentiate_query<Tanh>(in, g, stream);
   else
-    backward_of<Product>(in, g, stream);
+    differentiate_query<Product>(in, g, stream);
 }
 
-#define SEQ2SEQ_EXT_ATTENTION(T)                                                                 \
-  template void attention_forward(const AttentionBatch<T>&, const AttentionOutputs<T>&, Stream); \
-  template void attention_backward(const AttentionBatch<T>&, const AttentionGradients<T>&, Stream);
+template <typename T>
+void attention_memory_gradient(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
+                               Stream stream) {
+  if (in.v)
+    differentiate_memory<Tanh>(in, g, stream);
+  else
+    differentiate_memory<Product>(in, g, stream);
+}
+
+#define SEQ2SEQ_EXT_ATTENTION(T)                                                                  \
+  template void attention_forward(const AttentionBatch<T>&, const AttentionOutputs<T>&, Stream);  \
+  template void attention_query_gradient(const AttentionBatch<T>&, const AttentionGradients<T>&,  \
+                                         Stream);                                                 \
+  template void attention_memory_gradient(const AttentionBatch<T>&, const AttentionGradients<T>&, \
+                                          Stream);
 SEQ2SEQ_EXT_ATTENTION(float)
 SEQ2SEQ_EXT_ATTENTION(double)
 SEQ2SEQ_EXT_ATTENTION(Bfloat16)

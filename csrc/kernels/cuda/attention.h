@@ -30,7 +30,7 @@ template <typename T>
 struct AttentionGradients {
   const Acc<T>* weights;            // [B, T, S] of forward
   BatchRows<const T> grad_context;  // [B, T, M]
-  BatchRows<const T> grad_weights;  // [B, T, S]
+  BatchRows<const T> grad_weights;  // [B, T, S], or null for zero
   Acc<T>* grad_scores;              // [B, T, S] scratch, of the scores before scale
   T* grad_query;                    // [B, T, A]
   T* grad_keys;                     // [B, S, A]
@@ -43,7 +43,11 @@ constexpr int kAttentionRows = 8;
 
 template <typename T>
 void attention_forward(const AttentionBatch<T>&, const AttentionOutputs<T>&, Stream);
+// Backward has two halves: grad_scores, grad_query and grad_v; then grad_keys and grad_memory. A
+// caller whose queries come one at a time takes the second for all of them at once.
 template <typename T>
-void attention_backward(const AttentionBatch<T>&, const AttentionGradients<T>&, Stream);
+void attention_query_gradient(const AttentionBatch<T>&, const AttentionGradients<T>&, Stream);
+template <typename T>
+void attention_memory_gradient(const AttentionBatch<T>&, const AttentionGradients<T>&, Stream);
 
 }  // namespace seq2seq_ext::cuda

@@ -80,10 +80,12 @@ Gradients backward(const Arguments& in, const Tensor& weights, const Tensor& gra
               batch.empty({batch.batch, s.source, s.attention}), Tensor(),
               batch.empty({batch.batch, s.source, s.memory})};
   with_type(type, [&]<typename T>() {
-    attention_backward<T>(kernel_batch<T>(batch),
-                          {data<Acc<T>>(w), rows<T>(context), rows<T>(direct), data<Acc<T>>(scores),
-                           data<T>(g.query), data<T>(g.keys), data<Acc<T>>(v), data<T>(g.memory)},
-                          current_stream(in.query));
+    const auto kernel = kernel_batch<T>(batch);
+    const AttentionGradients<T> gradients{data<Acc<T>>(w),      rows<T>(context), rows<T>(direct),
+                                          data<Acc<T>>(scores), data<T>(g.query), data<T>(g.keys),
+                                          data<Acc<T>>(v),      data<T>(g.memory)};
+    attention_query_gradient<T>(kernel, gradients, current_stream(in.query));
+    attention_memory_gradient<T>(kernel, gradients, current_stream(in.query));
   });
   if (batch.is_additive()) g.v = v.sum(at::IntArrayRef{0, 1}).to(type);
   return g;

@@ -46,6 +46,16 @@ inline at::ScalarType accumulator(at::ScalarType type) {
 // Whether float32 may be rounded to TF32: torch.backends.cuda.matmul.allow_tf32.
 inline bool allows_tf32() { return at::globalContext().allowTF32CuBLAS(); }
 
+// What a differentiable op's products are asked to round both their sides to.
+inline at::ScalarType product_dtype(const char* op, const at::Tensor& input,
+                                    std::optional<at::ScalarType> asked) {
+  const at::ScalarType own = input.scalar_type(), type = asked.value_or(own);
+  const bool is_half = type == at::kBFloat16 || type == at::kHalf;
+  TORCH_CHECK_VALUE(type == own || (own == at::kFloat && is_half), op, ": dtype: expected ", own,
+                    own == at::kFloat ? ", bfloat16 or float16" : "", ", got ", type);
+  return type;
+}
+
 // Null for an undefined tensor.
 template <typename T>
 T* data(const at::Tensor& t) {

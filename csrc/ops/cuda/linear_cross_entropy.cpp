@@ -105,15 +105,6 @@ class Loss {
   Tensor grad_input_, grad_weight_, grad_bias_;  // of the losses' sum
 };
 
-at::ScalarType product_type(const Tensor& input, std::optional<at::ScalarType> asked) {
-  const at::ScalarType own = input.scalar_type(), type = asked.value_or(own);
-  const bool is_half = type == at::kBFloat16 || type == at::kHalf;
-  TORCH_CHECK_VALUE(type == own || (own == at::kFloat && is_half), LossInputs::kOp,
-                    ": dtype: expected ", own, own == at::kFloat ? ", bfloat16 or float16" : "",
-                    ", got ", type);
-  return type;
-}
-
 LossOutputs linear_cross_entropy(const Tensor& input, const Tensor& weight,
                                  const std::optional<Tensor>& bias, const Tensor& target,
                                  double label_smoothing, std::optional<at::ScalarType> dtype,
@@ -121,7 +112,7 @@ LossOutputs linear_cross_entropy(const Tensor& input, const Tensor& weight,
   const c10::DeviceGuard guard(input.device());
   check_type(LossInputs::kOp, "input", input);
   const LossInputs in({input, weight, bias, target, label_smoothing});
-  const at::ScalarType products = product_type(input, dtype);
+  const at::ScalarType products = product_dtype(LossInputs::kOp, input, dtype);
   if (is_on_host(target)) in.check_target();
   return with_type(products, [&]<typename T>() { return Loss<T>(in, products, save).run(); });
 }

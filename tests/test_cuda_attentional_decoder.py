@@ -1,0 +1,178 @@
+"""The attentional decoder on CUDA: on the emulated device, and on a GPU where there is one."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, op_arguments, run
+from emulated_cuda import emulated_cuda
+from test_attentional_decoder import OF_ROWS
+from torch import Tensor
+
+from seq2seq_ext import ops, reference
+
+KINDS = [
+    pytest.param(Case(cell=cell, attention=attention), id=f"{cell}-{attention}")
+    for cell, attention in itertools.product(GATES, ATTENTIONS)
+]
+SIZES = [
+    pytest.param(Case(1, 1, 1, 1, 1, 1, 1, 1, masks=False, lengths=False), id="ones"),
+    pytest.param(Case(35, 3, 5, 17, 2, 9, 20, 41), id="more rows than a tile"),
+    pytest.param(Case(3, 3, 16, 64, 2, 4, 32, 16, "gru", "dot", masks=False), id="whole panels"),
+    pytest.param(Case(5, 4, 2, 40, 1, 7, 8, 9, "gru", lengths=False), id="one layer"),
+]
+
+
+def placed(inputs: Inputs, device: torch.device) -> Inputs:
+    """Lengths stay on the host."""
+    return inputs.map(lambda t: t.to(device))
+
+
+def check_precision(case: Case, device: torch.device) -> None:
+    inputs = placed(make(case), device)
+    exact = run(reference, inputs.map(Tensor.double))
+    theirs, found = run(reference, inputs), run(ops, inputs)
+    for name, expected in exact.items():
+        assert found[name].shape == expected.shape, name
+        if expected.numel():
+            tiny = 5e-7 * max(1.0, expected.abs().max())
+            allowed = 2 * (theirs[name] - expected).abs().max() + tiny
+            assert (found[name] - expected).abs().max() <= allowed, name
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_float64_equals_the_reference(case: Case, device: torch.device) -> None:
+    for masks, layers in ((False, 1), (True, 3)):
+        inputs = placed(make(replace(case, masks=masks, L=layers), torch.float64), device)
+        expected = run(reference, inputs)
+        for name, value in run(ops, inputs).items():
+            torch.testing.assert_close(
+                value, expected[name], rtol=1e-11, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_is_as_exact_as_torch(case: Case, device: torch.device) -> None:
+    check_precision(case, device)
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_gradients(case: Case, device: torch.device) -> None:
+    case = replace(case, B=2, T=2, E=2, H=2, A=2, M=2, S=2)
+    inputs = placed(make(case, torch.float64), device)
+    inputs.keywords["lengths"] = torch.tensor([2, 1])
+    leaves = {name: t.requires_grad_() for name, t in inputs.leaves().items()}
+
+    def function(*tensors: Tensor) -> Any:
+        given = dict(zip(leaves, tensors, strict=True))
+        args = [
+            given["input"],
+            given["vector_0"],
+            [t for n, t in given.items() if n.startswith("state")],
+            [t for n, t in given.items() if n.startswith("weight")],
+            given["combine_weight"],
+        ]
+        keywords = {n: given.get(n, t) for n, t in inputs.keywords.items()}
+        vectors, alignment = ops.attentional_decoder(*args, **keywords)
+        return vectors if case.attention == "none" else (vectors, alignment)
+
+    assert torch.autograd.gradcheck(function, tuple(leaves.values()), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", KINDS)
+def test_products_of_halves(case: Case, dtype: torch.dtype) -> None:
+    """Rounding both sides of each product is all that happens: a unit, summed over the steps."""
+    inputs = make(replace(case, B=5, H=17))
+    exact = run(reference, inputs.map(Tensor.double))
+
+    class Rounded:
+        @staticmethod
+        def attentional_decoder(*args: Any, **keywords: Any) -> Any:
+            arguments = op_arguments(Inputs(list(args), {**keywords, "dtype": dtype}), True)
+            return torch.ops.seq2seq_ext.attentional_decoder(*arguments)[:2]
+
+    with emulated_cuda():
+        found, plain = run(Rounded, inputs), run(ops, inputs)
+    assert not torch.equal(found["vectors"], plain["vectors"])
+    if case.cell == "rnn_relu":  # gradients jump where a rounding changes a unit's sign
+        exact = {name: exact[name] for name in ("vectors", "alignment")}
+    for name, expected in exact.items():
+        assert found[name].dtype == torch.float32, name
+        if expected.numel():
+            allowed = 16 * torch.finfo(dtype).eps * expected.norm() + 1e-6
+            assert (found[name] - expected).norm() <= allowed, name
+
+
+@pytest.mark.parametrize("case", [KINDS[0], KINDS[4], KINDS[8]])
+def test_a_row_has_the_same_bits_in_any_batch(case: Case, device: torch.device) -> None:
+    inputs = placed(make(replace(case, B=35, H=17, T=3)), device)
+    together = run(ops, inputs)
+    names = [n for n in OF_ROWS if n in together]
+    for row in (0, 16, 34):
+        alone = run(ops, inputs.rows(slice(row, row + 1)))
+        for name in names:
+            assert torch.equal(alone[name][0], together[name][row]), name
+
+
+def test_padding_is_never_read_and_outputs_are_zero_there(device: torch.device) -> None:
+    inputs = placed(make(Case()), device)
+    inputs.keywords["lengths"] = torch.tensor([5, 2, 0, 3])
+    inputs.keywords["memory_lengths"] = torch.tensor([6, 1, 0, 4])
+    past = (torch.arange(5) >= inputs.keywords["lengths"][:, None]).to(device)
+    past_source = (torch.arange(6) >= inputs.keywords["memory_lengths"][:, None]).to(device)
+    expected = run(ops, inputs)
+    assert not expected["vectors"][past].any() and not expected["alignment"][past].any()
+    assert not expected["grad of input"][past].any()
+    assert not expected["grad of memory"][past_source].any()
+    spoilt = inputs.map(torch.clone)
+    nan = float("nan")
+    spoilt.args[0][past] = nan
+    spoilt.keywords["vector_mask"][past] = nan
+    spoilt.keywords["layer_masks"][:, past] = nan
+    spoilt.keywords["memory"][past_source] = nan
+    spoilt.keywords["keys"][past_source] = nan
+    for name, value in run(ops, spoilt).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_nan_row_leaves_the_others_alone(device: torch.device) -> None:
+    inputs = placed(make(Case(lengths=False)), device)
+    expected = run(ops, inputs)
+    inputs.args[0][2, 1] = float("nan")
+    found = run(ops, inputs)
+    others = torch.tensor([0, 1, 3], device=device)
+    for name in OF_ROWS:
+        assert torch.equal(found[name][others], expected[name][others]), name
+
+
+def test_lengths_on_the_device_are_not_waited_for() -> None:
+    inputs = make(Case())
+    inputs.keywords["lengths"] = torch.tensor([5, 2, 0, 3])
+    with emulated_cuda():
+        expected = run(ops, inputs)
+    inputs.keywords["lengths"] = torch.tensor([9, 2, -1, 3])  # clamped, as nobody looks
+    with emulated_cuda(owns_memory=True):
+        for name, value in run(ops, inputs).items():
+            assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("sizes", [{"B": 0}, {"T": 0}, {"S": 0}])
+def test_empty_dims(sizes: dict[str, int], device: torch.device) -> None:
+    inputs = placed(make(Case(**sizes)), device)  # type: ignore[arg-type]
+    expected = run(reference, inputs)
+    for name, value in run(ops, inputs).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"lengths": torch.tensor([6, 1, 1, 1])}, {"cell": "mamba"}])
+def test_wrong_arguments_are_named(change: dict[str, Any]) -> None:
+    inputs = make(Case())
+    name = next(iter(change))
+    with (
+        emulated_cuda(),
+        pytest.raises(ValueError, match=f"^attentional_decoder: {name}: expected"),
+    ):
+        ops.attentional_decoder(*inputs.args, **{**inputs.keywords, **change})
