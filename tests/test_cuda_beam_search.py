@@ -49,6 +49,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+NGRAMS: dict[str, dict[str, Any]] = {
+    "bigrams": {"no_repeat_ngram_size": 2, "max_length": 24},
+    "tokens": {"no_repeat_ngram_size": 1, "rules_see_bos": True, "min_length": 4},
+    "more_than_lanes": {"no_repeat_ngram_size": 2, "max_length": 70, "word_reward": 3.0},
+    "to_nothing": {"no_repeat_ngram_size": 1, "max_length": 14, "min_length": 13, "n_best": 4},
+}
+
+
 def candidates(rows: int, vocabulary: int, width: int) -> tuple[Tensor, Tensor]:
     """Of random logits; log-probs are rounded, so that sums of several rows are equal."""
     logits = torch.randn(rows, vocabulary) * 2
@@ -75,6 +83,48 @@ def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str =
     theirs, got = host.result(), ours.result()
     for name in ("tokens", "lengths", "scores", "log_probs", "token_log_probs", "reasons", "rows"):
         assert torch.equal(getattr(theirs, name), getattr(got, name)), name
+
+
+def offers(log_probs: Tensor, tokens: Tensor, row: int) -> dict[int, float]:
+    pairs = zip(tokens[row].tolist(), log_probs[row].tolist(), strict=True)
+    return {token: log_prob for token, log_prob in pairs if log_prob > -torch.inf}
+
+
+def check_ngrams(options: BeamSearchOptions, vocabulary: int, device: str) -> None:
+    """The candidates of live rows are the host's, in every step."""
+    host = BeamSearch(3, options)
+    ours = DeviceBeamSearch(3, options, torch.device(device))
+    while not host.done:
+        # Few likely tokens, and few that end: what comes again is what was said before.
+        logits = torch.randn(ours.rows, vocabulary)
+        logits[:, 4:8] += 4
+        logits[:, EOS] -= 3
+        log_probs, tokens, _ = (torch.as_tensor(c) for c in host._engine.choose(logits.numpy()))
+        found = ours.candidates(logits.to(device))
+        for row in host.live_rows.nonzero().flatten().tolist():
+            expected_row, got_row = offers(log_probs, tokens, row), offers(*found, row)
+            # EOS that comes too early is banned there, passed over here.
+            if host.steps + 1 < options.min_length:
+                got_row = {t: p for t, p in got_row.items() if t not in options.eos_ids}
+            assert list(got_row)[: len(expected_row)] == list(expected_row)[: len(got_row)]
+            for token in got_row.keys() & expected_row.keys():
+                assert got_row[token] == pytest.approx(expected_row[token], abs=1e-6)
+            assert len(got_row) >= min(len(expected_row), options.beam_size)
+        expected = host._engine.advance(log_probs.numpy(), tokens.numpy(), None, None)
+        host.steps += 1
+        chosen = ours.choose(log_probs.to(device), tokens.to(device))
+        for theirs, mine in zip(expected, chosen, strict=True):
+            assert torch.equal(torch.from_numpy(theirs), mine.cpu())
+
+
+@pytest.mark.parametrize("name", NGRAMS)
+def test_ngrams_are_banned_as_on_the_host(name: str) -> None:
+    options = replace(PLAIN, **NGRAMS[name])
+    assert DeviceBeamSearch.knows([options])
+    for seed in range(3):
+        torch.manual_seed(seed)
+        with emulated_cuda(seed):
+            check_ngrams(options, 11, "cpu")
 
 
 def emulated_check(options: BeamSearchOptions, batch: int, vocabulary: int, seed: int) -> None:
@@ -116,7 +166,7 @@ def test_what_it_does_not_know_is_left_to_the_host() -> None:
     assert DeviceBeamSearch.knows([replace(PLAIN, **known)] * 2)
     assert not DeviceBeamSearch.knows([PLAIN, replace(PLAIN, beam_size=2)])
     for other in (
-        {"no_repeat_ngram_size": 2},
+        {"no_repeat_ngram_size": 2, "max_length": 5000},
         {"beam_groups": 2},
         {"finished": "carry"},
         {"early_stopping": "top"},
@@ -172,6 +222,13 @@ def test_a_whole_search_finds_the_same(monkeypatch: pytest.MonkeyPatch, steps: i
 @pytest.mark.parametrize("name", OPTIONS)
 def test_gpu_takes_the_steps_of_the_host(name: str) -> None:
     check(replace(PLAIN, **OPTIONS[name]), 3, 11, "cuda")
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", NGRAMS)
+def test_gpu_bans_ngrams_as_the_host(name: str) -> None:
+    check_ngrams(replace(PLAIN, **NGRAMS[name]), 11, "cuda")
 
 
 @needs_cuda

@@ -136,9 +136,16 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor(b!) counters, Tensor(c!) pool, Tensor(d!) nodes, Tensor eos_ids, Tensor scores, "
       "int min_length, str early_stopping, bool eos_beyond_beam, bool full_pool_is_closed, "
       "bool count_eos, int monotone_from, int pad_id) -> (Tensor tokens, Tensor parents)");
+  def("beam_search_banned(Tensor sums, Tensor counters, Tensor nodes, int ngram_size, int? bos_id) "
+      "-> Tensor");
   def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");
+  // Of a search on a GPU; banned: [rows, 1 + most], how many of a row come last, and which.
+  def("log_softmax_topk.without(Tensor logits, Tensor? banned, int k) "
+      "-> (Tensor log_probs, Tensor indices)");
+  def("linear_log_softmax_topk.without(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, "
+      "Tensor? banned, int k) -> (Tensor log_probs, Tensor indices)");
 }
 
 }  // namespace seq2seq_ext

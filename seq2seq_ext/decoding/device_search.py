@@ -7,7 +7,6 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from seq2seq_ext import ops
 from seq2seq_ext.decoding.options import BeamSearchOptions
 from seq2seq_ext.decoding.result import BeamSearchResult
 from seq2seq_ext.decoding.step import check_vocabulary
@@ -30,9 +29,12 @@ _KNOWN = {
     "patience",
     "eos_beyond_beam",
     "full_pool",
+    "no_repeat_ngram_size",
+    "rules_see_bos",
     "return_attention",
 }
 _STOPS = {"exact", "heuristic", "first", "none"}
+_LONGEST_PATH = 4096  # that the rule on n-grams reads; as in csrc/kernels/cuda/beam_search.h
 _MISSING = -1  # the reason where there is no hypothesis
 
 # Words of the structs of csrc/kernels/cuda/beam_search.h.
@@ -72,6 +74,7 @@ class DeviceBeamSearch:
         return (
             all(each is first or each == first for each in options)
             and first.early_stopping in _STOPS
+            and (not first.no_repeat_ngram_size or first.max_length <= _LONGEST_PATH)
             and all(getattr(first, name) == defaults[name] for name in others)
         )
 
@@ -106,9 +109,39 @@ class DeviceBeamSearch:
 
     def advance(self, logits: Tensor, attention: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As :meth:`BeamSearch.advance`, on the device of ``logits`` throughout."""
-        width = min(self._told.beam_size + len(self._told.eos_ids), logits.shape[1])
+        return self.choose(*self.candidates(logits))
+
+    def candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row's best that the search may choose from: log-probs ``[N, W]``, tokens."""
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        return self.choose(*ops.log_softmax_topk(wide.detach(), width))
+        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.log_softmax_topk.without(
+            wide.detach(), self._banned(), self._width(logits.shape[1])
+        )
+        return found
+
+    def linear_candidates(
+        self, vectors: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Those of ``linear(vectors, weight, bias)``, whose logits nobody sees."""
+        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.linear_log_softmax_topk.without(
+            vectors, weight, bias, None, self._banned(), self._width(weight.shape[0])
+        )
+        return found
+
+    def _width(self, vocabulary: int) -> int:
+        return min(self._told.beam_size + len(self._told.eos_ids), vocabulary)
+
+    def _banned(self) -> Tensor | None:
+        """Of each row, how many tokens would repeat an n-gram, and these tokens."""
+        told = self._told
+        if not told.no_repeat_ngram_size:
+            return None
+        first = told.bos_id if told.rules_see_bos else None
+        state = self._sums, self._counters, self._nodes
+        banned: Tensor = torch.ops.seq2seq_ext.beam_search_banned(
+            *state, told.no_repeat_ngram_size, first
+        )
+        return banned
 
     def choose(self, log_probs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``."""

@@ -226,7 +226,69 @@ struct SearchKernel {
   };
 };
 
+// A warp for each row: a lane walks back to the first token, all of them compare.
+struct NgramKernel {
+  static constexpr int kThreads = kWarp, kBlocksPerSm = 16;
+  NgramRule rule;
+  int64_t beams, rows, max_length;
+  SearchState state;
+
+  __device__ void operator()(char* shared) const {
+    const int64_t row = block_index(), sentence = row / beams;
+    const SearchCounters& now = state.counters[sentence];
+    int64_t* const banned = rule.banned + row * (1 + max_length);
+    auto* const seen = reinterpret_cast<int64_t*>(shared);
+    const bool has_first = rule.first != kNoToken, is_live = row % beams < now.live;
+    const int64_t length = is_live ? now.length + has_first : 0;
+    if (thread_index() == 0 && is_live) {
+      int64_t at = row;
+      for (int64_t step = now.length - 1; step >= 0; --step) {
+        const SearchNode& node = state.nodes[step * rows + at];
+        seen[step + has_first] = node.token;
+        at = node.parent;
+      }
+      if (has_first) seen[0] = rule.first;
+    }
+    sync_block();
+    int64_t count = 0;
+    for (int64_t first = 0; first + rule.size <= length; first += kWarp) {
+      const int64_t begin = first + thread_index();
+      const int64_t repeats = begin + rule.size <= length && is_repeated(seen, length, begin);
+      const int64_t up_to_here = add_up(repeats, count);
+      if (repeats) banned[up_to_here] = seen[begin + rule.size - 1];
+    }
+    if (thread_index() == 0) banned[0] = count;
+  }
+
+ private:
+  // Whether the last n - 1 tokens stand there too.
+  __device__ bool is_repeated(const int64_t* seen, int64_t length, int64_t begin) const {
+    for (int64_t i = 0; i + 1 < rule.size; ++i)
+      if (seen[begin + i] != seen[length - rule.size + 1 + i]) return false;
+    return true;
+  }
+
+  // Adds the values of all lanes to `sum`; gives it with those up to this lane only.
+  __device__ static int64_t add_up(int64_t value, int64_t& sum) {
+    int64_t up_to_here = sum + value, all = value;
+    for (int mask = 1; mask < kWarp; mask *= 2) {
+      const int64_t other = shuffle_xor(all, mask);
+      if (thread_index() & mask) up_to_here += other;
+      all += other;
+    }
+    sum += all;
+    return up_to_here;
+  }
+};
+
 }  // namespace
+
+void ban_repeated_ngrams(const NgramRule& rule, const SearchRules& rules, const SearchState& state,
+                         Stream stream) {
+  const int64_t rows = rules.sentences * rules.beams;
+  launch(NgramKernel{rule, rules.beams, rows, rules.max_length, state}, rows,
+         (1 + rules.max_length) * sizeof(int64_t), stream);
+}
 
 void beam_search_step(const SearchRules& rules, const SearchState& state, const double* log_probs,
                       const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream stream) {

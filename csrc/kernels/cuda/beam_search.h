@@ -1,7 +1,7 @@
 // The twin of ../beam_search.h on a GPU: one step of every sentence in one launch, which nobody
 // waits for. Order, sums, scores and pools are the same, bit for bit, for what it knows: sentences
-// that are told the same, Finished::kPool, no groups, rules, coverage or sampling, and the stops
-// kExact, kHeuristic, kFirst and kNone.
+// that are told the same, Finished::kPool, no groups, coverage or sampling, of the rules that on
+// repeated n-grams, and the stops kExact, kHeuristic, kFirst and kNone.
 //
 // B sentences of K beams, N = B * K rows, W candidates a row, P places in a pool.
 #pragma once
@@ -59,5 +59,15 @@ struct SearchState {
 // log_probs, candidates: [N, W], each row's best first. tokens, parents: [N] out.
 void beam_search_step(const SearchRules&, const SearchState&, const double* log_probs,
                       const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream);
+
+// What would repeat an n-gram behind each row.
+struct NgramRule {
+  int64_t size;     // at least 1
+  int64_t first;    // a token before the first that counts as one of the row's, or kNoToken
+  int64_t* banned;  // [N, 1 + max_length] out: how many, then the tokens; 0 where nothing is live
+};
+constexpr int64_t kNoToken = -1;
+constexpr int64_t kLongestPath = 4096;  // max_length at most: paths lie in shared memory
+void ban_repeated_ngrams(const NgramRule&, const SearchRules&, const SearchState&, Stream);
 
 }  // namespace seq2seq_ext::cuda

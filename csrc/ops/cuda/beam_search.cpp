@@ -29,6 +29,17 @@ EarlyStopping early_stopping_of(const char* op, c10::string_view name) {
 template <class Struct>
 constexpr int64_t kWords = sizeof(Struct) / 8;
 
+// Of a search's state, like its sums.
+void check_part(const char* op, const Tensor& sums, const char* name, const Tensor& t,
+                at::ScalarType type, at::IntArrayRef shape) {
+  TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, ": expected ", type, ", got ",
+                   t.scalar_type());
+  TORCH_CHECK_VALUE(t.device() == sums.device(), op, ": ", name, ": expected on ", sums.device(),
+                    " like sums, got ", t.device());
+  check_shape(op, name, t, shape);
+  TORCH_CHECK_VALUE(t.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
+}
+
 std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_candidates,
                                 const Tensor& sums, const Tensor& counters, const Tensor& pool,
                                 const Tensor& nodes, const Tensor& eos_ids, const Tensor& scores,
@@ -45,14 +56,7 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
   const int64_t places = pool.size(1), max_length = nodes.size(0);
   const auto check = [&](const char* name, const Tensor& t, at::ScalarType type,
-                         at::IntArrayRef shape) {
-    TORCH_CHECK_TYPE(t.scalar_type() == type, op, ": ", name, ": expected ", type, ", got ",
-                     t.scalar_type());
-    TORCH_CHECK_VALUE(t.device() == sums.device(), op, ": ", name, ": expected on ", sums.device(),
-                      " like sums, got ", t.device());
-    check_shape(op, name, t, shape);
-    TORCH_CHECK_VALUE(t.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
-  };
+                         at::IntArrayRef shape) { check_part(op, sums, name, t, type, shape); };
   const Tensor log_probs = any_log_probs.to(at::kDouble).contiguous();
   const Tensor candidates = any_candidates.contiguous();
   check("sums", sums, at::kDouble, {sentences, beams});
@@ -90,8 +94,33 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   return {tokens, parents};
 }
 
+Tensor banned(const Tensor& sums, const Tensor& counters, const Tensor& nodes, int64_t ngram_size,
+              std::optional<int64_t> bos_id) {
+  const char* op = "beam_search_banned";
+  const c10::DeviceGuard guard(sums.device());
+  check_dim(op, "sums", sums, 2, "[B, K]");
+  check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
+  SearchRules rules{};
+  rules.sentences = sums.size(0), rules.beams = sums.size(1), rules.max_length = nodes.size(0);
+  const int64_t rows = rules.sentences * rules.beams;
+  check_part(op, sums, "counters", counters, at::kLong, {rules.sentences, kWords<SearchCounters>});
+  check_part(op, sums, "nodes", nodes, at::kLong, {rules.max_length, rows, kWords<SearchNode>});
+  TORCH_CHECK_VALUE(ngram_size >= 1, op, ": ngram_size: expected at least 1, got ", ngram_size);
+  TORCH_CHECK_VALUE(rules.max_length <= kLongestPath, op, ": nodes: expected at most ",
+                    kLongestPath, " steps, got ", rules.max_length);
+  const SearchState state{nullptr, static_cast<SearchCounters*>(counters.data_ptr()), nullptr,
+                          static_cast<SearchNode*>(nodes.data_ptr())};
+  const Tensor result = at::empty({rows, 1 + rules.max_length}, nodes.options());
+  ban_repeated_ngrams({ngram_size, bos_id.value_or(kNoToken), data<int64_t>(result)}, rules, state,
+                      current_stream(sums));
+  return result;
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) { m.impl("beam_search_step", &step); }
+TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
+  m.impl("beam_search_step", &step);
+  m.impl("beam_search_banned", &banned);
+}
 
 }  // namespace seq2seq_ext::cuda

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <optional>
 #include <tuple>
 
 #include "../topk_inputs.h"
@@ -15,9 +16,28 @@ namespace {
 using at::Tensor;
 using Results = std::tuple<Tensor, Tensor>;
 
+struct Choice {
+  int64_t rows, vocabulary, k;
+  std::optional<Tensor> banned;  // [rows, 1 + any], as TopkRows'
+};
+
+void check_banned(const char* op, const Choice& choice, const Tensor& like) {
+  const Tensor& banned = *choice.banned;
+  TORCH_CHECK_TYPE(banned.scalar_type() == at::kLong, op, ": banned: expected int64, got ",
+                   banned.scalar_type());
+  check_dim(op, "banned", banned, 2, "[rows, 1 + tokens]");
+  TORCH_CHECK_VALUE(banned.device() == like.device(), op, ": banned: expected on ", like.device(),
+                    ", got ", banned.device());
+  TORCH_CHECK_VALUE(banned.size(0) == choice.rows && banned.size(1) > 0 && banned.is_contiguous(),
+                    op, ": banned: expected contiguous [", choice.rows, ", 1 or more], got shape ",
+                    banned.sizes());
+}
+
 // run.template operator()<T>(TopkRows<T>) with results and scratch for rows like `like`'s.
 template <class Run>
-Results choose(const Tensor& like, int64_t rows, int64_t vocabulary, int64_t k, const Run& run) {
+Results choose(const char* op, const Tensor& like, const Choice& choice, const Run& run) {
+  const int64_t rows = choice.rows, vocabulary = choice.vocabulary, k = choice.k;
+  if (choice.banned) check_banned(op, choice, like);
   const auto bytes = like.options().dtype(at::kByte);
   const int64_t lists = rows * topk_lists(vocabulary);
   const Tensor log_probs = at::empty({rows, k}, like.options());
@@ -27,26 +47,31 @@ Results choose(const Tensor& like, int64_t rows, int64_t vocabulary, int64_t k, 
     using Offer = Token<Acc<T>>;
     const int64_t offers = lists * topk_offers(k);
     const Tensor best = at::empty({offers * static_cast<int64_t>(sizeof(Offer))}, bytes);
-    run.template operator()<T>(TopkRows<T>{rows, vocabulary, k, data<BlockSum>(sums),
-                                           data<Offer>(best), data<T>(log_probs),
-                                           data<int64_t>(tokens)});
+    run.template operator()<T>(TopkRows<T>{
+        rows, vocabulary, k, data<BlockSum>(sums), data<Offer>(best), data<T>(log_probs),
+        data<int64_t>(tokens), choice.banned ? data<const int64_t>(*choice.banned) : nullptr,
+        choice.banned ? choice.banned->size(1) : 0});
   });
   return {log_probs, tokens};
 }
 
-Results topk(const Tensor& any_logits, int64_t k) {
+Results topk_without(const Tensor& any_logits, const std::optional<Tensor>& banned, int64_t k) {
   const char* op = "log_softmax_topk";
   const c10::DeviceGuard guard(any_logits.device());
   check_type(op, "logits", any_logits);
   check_logits(op, any_logits, k);
   const Tensor logits = dense_rows(any_logits);
-  return choose(logits, logits.size(0), logits.size(1), k, [&]<typename T>(const TopkRows<T>& in) {
+  const Choice choice{logits.size(0), logits.size(1), k, banned};
+  return choose(op, logits, choice, [&]<typename T>(const TopkRows<T>& in) {
     log_softmax_topk<T>(in, data<const T>(logits), logits.stride(0), current_stream(logits));
   });
 }
 
-Results linear_topk(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-                    const std::optional<Tensor>& packed, int64_t k) {
+Results topk(const Tensor& logits, int64_t k) { return topk_without(logits, std::nullopt, k); }
+
+Results linear_topk_without(const Tensor& input, const Tensor& weight,
+                            const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
+                            const std::optional<Tensor>& banned, int64_t k) {
   const char* op = "linear_log_softmax_topk";
   const c10::DeviceGuard guard(weight.device());
   check_dim(op, "input", input, 2, "[rows, I]");
@@ -54,16 +79,24 @@ Results linear_topk(const Tensor& input, const Tensor& weight, const std::option
   TORCH_CHECK_VALUE(weight.size(0) > 0, op, ": weight: expected V >= 1, got shape ",
                     weight.sizes());
   check_k(op, k, weight.size(0));
-  return choose(input, x.rows(), weight.size(0), k, [&]<typename T>(const TopkRows<T>& in) {
+  const Choice choice{x.rows(), weight.size(0), k, banned};
+  return choose(op, input, choice, [&]<typename T>(const TopkRows<T>& in) {
     linear_log_softmax_topk<T>(in, x.product<T>(), allows_tf32(), current_stream(input));
   });
+}
+
+Results linear_topk(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                    const std::optional<Tensor>& packed, int64_t k) {
+  return linear_topk_without(input, weight, bias, packed, std::nullopt, k);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
   m.impl("log_softmax_topk", &topk);
+  m.impl("log_softmax_topk.without", &topk_without);
   m.impl("linear_log_softmax_topk", &linear_topk);
+  m.impl("linear_log_softmax_topk.without", &linear_topk_without);
 }
 
 }  // namespace seq2seq_ext::cuda
