@@ -27,6 +27,7 @@ test-all: build
 test-cuda:
 	$(PYTHON) -m pip install --quiet --no-build-isolation --editable ".[test]"
 	$(PYTHON) -m pytest -m cuda
+	$(PYTHON) -m pytest tests --device cuda
 	if command -v compute-sanitizer; then for tool in memcheck racecheck; do \
 	  compute-sanitizer --tool $$tool --error-exitcode 1 \
 	    $(PYTHON) -m pytest -m cuda -k equals_reference || exit 1; done; fi

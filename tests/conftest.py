@@ -48,6 +48,64 @@ def weight_isa(request: pytest.FixtureRequest) -> Iterator[str]:
         yield name
 
 
+# The suites of ops, whose tensors lie where --device says; every other test is the CPU's.
+DEVICE_SUITES = {
+    "test_attention",
+    "test_attentional_decoder",
+    "test_gru",
+    "test_linear",
+    "test_linear_cross_entropy",
+    "test_lstm",
+    "test_rnn",
+    "test_topk",
+}
+FIXTURES = {"threads": "threads are the CPU's", "weight_isa": "packed weights are the CPU's"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        choices=("cpu", "cuda", "emulated"),
+        default="cpu",
+        help="where the suites of ops have their tensors; emulated: on the CPU, with the kernels "
+        "of CUDA",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With a device other than the CPU: its suites, once, not for each instruction set."""
+    device = config.getoption("--device")
+    if device == "cpu":
+        return
+    marks = ["cpu_only"] + ["not_emulated"] * (device == "emulated")
+    kept, left = [], []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        isa = callspec and callspec.params.get("isa")
+        belongs = item.path.stem in DEVICE_SUITES and isa in (None, FULL_ISAS[-1])
+        (kept if belongs else left).append(item)
+        reasons = [r for name, r in FIXTURES.items() if name in getattr(item, "fixturenames", ())]
+        reasons += [mark.args[0] for name in marks for mark in item.iter_markers(name)]
+        for reason in reasons:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
+
+
+@pytest.fixture(autouse=True)
+def place(request: pytest.FixtureRequest, seed: None) -> Iterator[None]:
+    """Tensors that a test makes without a device go where --device says."""
+    name = request.config.getoption("--device")
+    if name == "cpu":
+        yield
+    elif name == "cuda":
+        with torch.device("cuda"):
+            yield
+    else:
+        with emulated_cuda():
+            yield
+
+
 @pytest.fixture(
     params=["emulated", pytest.param("cuda", marks=[needs_cuda, pytest.mark.cuda])],
 )

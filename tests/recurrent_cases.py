@@ -125,7 +125,7 @@ def make_inputs(kind: Kind, case: Case, dtype: torch.dtype = torch.float32) -> I
 def run_with_gradients(kind: Kind, where: Any, inputs: Inputs) -> list[Tensor]:
     """Outputs, then gradients of all inputs for fixed random gradients of the outputs."""
     outputs = kind.run(where, inputs)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(1)
     given = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
     pairs = [(o, g) for o, g in zip(outputs, given, strict=True) if o.requires_grad]
     used, grads = zip(*pairs, strict=True)

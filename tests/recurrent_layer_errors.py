@@ -100,6 +100,7 @@ class LayerErrorSuite(PairSuite):
             ours(*args, **kwargs)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.cpu_only("CUDA takes halves")
     def test_other_dtypes_are_refused(self, dtype: torch.dtype) -> None:
         _, ours = self.pair(I, H, dtype=dtype)
         with pytest.raises(TypeError, match="float32 or float64"):

@@ -49,7 +49,7 @@ class OpSuite(GradientSuite):
     @pytest.mark.parametrize("B", [1, 2, 3, 7, 8, 17])
     @pytest.mark.parametrize("T", [1, 2, 9])
     def test_sweep(self, isa: str, T: int, B: int, H: int) -> None:
-        generator = torch.Generator().manual_seed(T * B * H)
+        generator = torch.Generator(torch.get_default_device()).manual_seed(T * B * H)
         lengths = torch.randint(0, T + 1, (B,), generator=generator).tolist()
         for I in (1, 13):
             for D in (1, 2):
@@ -93,6 +93,7 @@ class OpSuite(GradientSuite):
 
     # Tracing, packed weights
 
+    @pytest.mark.cpu_only("packed weights are the CPU's")
     def test_opcheck(self) -> None:
         inputs = make_inputs(self.kind, SMALL).leaves(torch.float64)
         extras = tuple(self.kind.keywords.values())

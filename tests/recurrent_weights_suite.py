@@ -26,6 +26,7 @@ PROJECTED = Case(5, 8, 16, 37, D=2, lengths=[5, 3, 0, 5, 1, 2, 4, 2], P=11)
 STEP = {torch.bfloat16: 2.0**-8, torch.int8: 1 / 127}
 
 
+@pytest.mark.cpu_only("packed weights are the CPU's")
 class WeightsSuite:
     kind: ClassVar[Kind]
 

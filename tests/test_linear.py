@@ -12,6 +12,7 @@ SHAPES = [(1, 1, 1), (3, 5, 7), (17, 33, 65), (8, 64, 16), (2, 300, 19), (0, 4, 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_is_as_exact_as_torch(rows, inputs, outputs, isa, bias):
     x, w, b = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
     b = b if bias else None
@@ -27,6 +28,7 @@ def test_is_as_exact_as_torch(rows, inputs, outputs, isa, bias):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [*SHAPES, (13, 1030, 33)])
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_reduced_weights_are_exact_on_rounded_factors(dtype, rows, inputs, outputs, weight_isa):
     """Against float64 on the same rounded factors: only the sums' own rounding is left."""
     x, w, b = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
@@ -43,6 +45,7 @@ def test_reduced_weights_are_exact_on_rounded_factors(dtype, rows, inputs, outpu
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_reduced_weights_give_a_row_the_same_bits_in_any_batch(dtype, weight_isa, threads):
     x, w, b = torch.randn(199, 257), torch.randn(130, 257), torch.randn(130)
     packed = ops.linear_pack(w, dtype=dtype)
@@ -53,6 +56,7 @@ def test_reduced_weights_give_a_row_the_same_bits_in_any_batch(dtype, weight_isa
         assert torch.equal(ops.linear(x[begin:end], w, b, packed=packed), together[begin:end])
 
 
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_int8_sums_are_the_same_integers_on_every_path(weight_isa):
     """The largest products there are, of one sign: no path may saturate."""
     x, w = torch.ones(3, 4096), torch.ones(5, 4096)
@@ -64,6 +68,7 @@ def test_int8_sums_are_the_same_integers_on_every_path(weight_isa):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 3e38, 1e-42, 0.0])
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_reduced_weights_keep_odd_values_in_their_row(dtype, poison, weight_isa):
     x, w = torch.randn(7, 33), torch.randn(40, 33)
     packed = ops.linear_pack(w, dtype=dtype)
@@ -107,6 +112,7 @@ def test_gradients():
         assert torch.autograd.gradgradcheck(ops.linear, arguments)
 
 
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_registration():
     x, w, b = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5)
     for tensor in (x, w, b):
@@ -125,6 +131,7 @@ def test_registration():
         torch.library.opcheck(torch.ops.seq2seq_ext.linear.default, call)
 
 
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_reduced_weights_compile():
     w = torch.randn(5, 4)
 
@@ -137,6 +144,7 @@ def test_reduced_weights_compile():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.uint8])
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_a_wrong_storage_is_named(dtype):
     with pytest.raises(ValueError, match=r"^linear_pack: dtype: expected .*bfloat16 or int8, got"):
         ops.linear_pack(torch.ones(2, 3), dtype=dtype)
@@ -144,6 +152,7 @@ def test_a_wrong_storage_is_named(dtype):
         ops.linear_pack(torch.ones(2, 3).double(), dtype=torch.int8)
 
 
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_reduced_weights_give_no_gradients():
     x, w = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
     packed = ops.linear_pack(w, dtype=torch.bfloat16)
@@ -155,6 +164,7 @@ def test_reduced_weights_give_no_gradients():
         assert ops.linear(x, w, packed=packed).shape == (3, 5)
 
 
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_int8_depth_is_limited():
     with pytest.raises(ValueError, match=r"^linear_pack: dtype: expected at most 131072 inputs"):
         ops.linear_pack(torch.ones(1, 131073), dtype=torch.int8)
@@ -204,6 +214,7 @@ def test_only_wanted_gradients_are_made():
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(3, 5, 7), (70, 33, 110)])
+@pytest.mark.cpu_only("packed weights are the CPU's")
 def test_bfloat16_autocast_is_as_exact_as_torchs(rows, inputs, outputs, isa):
     tensors = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
     exact = with_gradients(torch_linear, *(t.double() for t in tensors))
