@@ -127,6 +127,22 @@ def test_ngrams_are_banned_as_on_the_host(name: str) -> None:
             check_ngrams(options, 11, "cpu")
 
 
+def test_candidates_of_a_linear_layer_are_those_of_its_logits() -> None:
+    """Banned ones too, bit for bit."""
+    options = replace(PLAIN, no_repeat_ngram_size=1, max_length=12)
+    search = DeviceBeamSearch(2, options, torch.device("cpu"))
+    weight, bias = torch.randn(150, 6), torch.randn(150)
+    with emulated_cuda():
+        for step in range(4):
+            vectors = torch.randn(search.rows, 6)
+            found = search.linear_candidates(vectors, weight, bias)
+            expected = search.candidates(ops.linear(vectors, weight, bias))
+            for a, b in zip(found, expected, strict=True):
+                assert torch.equal(a, b)
+            assert search._banned()[:, 0].max() == step
+            search.choose(*found)
+
+
 def emulated_check(options: BeamSearchOptions, batch: int, vocabulary: int, seed: int) -> None:
     with emulated_cuda(seed):
         check(options, batch, vocabulary)
