@@ -4,7 +4,9 @@ import pytest
 import torch
 from weight_cases import DTYPES
 
-import seq2seq_ext  # noqa: F401  loads the ops
+from benchmarks.floors import Need, Probe
+from benchmarks.needs import Decoding, training
+from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
 
 probes = torch.ops.seq2seq_ext
 
@@ -33,3 +35,37 @@ def test_wrong_arguments_are_named():
             probes.floor_read(wrong.byte(), 1)
     with pytest.raises(ValueError, match=r"^floor_read: buffer: expected 2 dimensions"):
         probes.floor_read(torch.ones(1024).byte(), 1)
+
+
+def test_parts_that_follow_one_another_add_up():
+    one, two = Need(1e9), Need(2e9, bytes=1e3)
+    probe = Probe(one, two)
+    probe.sample()
+    floor = probe.floor()
+    assert floor.seconds == pytest.approx(3e9 / floor.rates["float32"])
+
+
+def test_needs_of_a_small_model():
+    """H = 2, E = 3: one bidirectional layer, one decoder layer fed with 2 values, V = 7."""
+    model = Seq2Seq(
+        Seq2SeqConfig(
+            source_vocabulary_size=5,
+            target_vocabulary_size=7,
+            embedding_size=3,
+            hidden_size=2,
+            encoder_layers=1,
+            decoder_layers=1,
+        )
+    )
+    source = 2 * 8 * (3 + 2) + 2 * 4  # both directions' gates; the keys
+    step = 8 * (3 + 2 + 2) + 2 * 2 + 2 * (2 + 4)  # gates; the query; attention's vector
+    attention = 2 + 4
+    decoding = Decoding.of([[(4, 3), (2, 1)], [(5, 2)]], beams=2)
+    assert decoding == Decoding(source_tokens=11, rows=5 + 1 + 3, steps=5, pairs=20 + 2 + 15)
+    encoder, decoder, scores = decoding.needs(model, "int8")
+    assert encoder == Need(2.0 * 11 * source, "int8")
+    assert decoder == Need(2.0 * 9 * (step + 14), "int8", 5 * (step + 14), "L3")
+    assert scores == Need(2.0 * 37 * attention)
+    (need,) = training(model, torch.tensor([4, 2]), torch.tensor([3, 2]))
+    products = 6 * source + 3 * (step + 14) + (8 + 2) * attention
+    assert need == Need(2.0 * (3 * products + 3 * 14))
