@@ -1,10 +1,13 @@
 """Inputs of the attentional decoder's tests, and what every comparison runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from seq2seq_ext import ops
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 ATTENTIONS = ("additive", "dot", "none")
@@ -115,3 +118,23 @@ def op_arguments(inputs: Inputs, save: bool) -> tuple[Any, ...]:
     masks = k.get("layer_masks"), k.get("vector_mask")
     first = (input, k.get("lengths"), vector_0, states, weights, k["cell"], combine)
     return *first, *rest, *masks, k.get("dtype"), save
+
+
+def of_leaves(inputs: Inputs) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    """The op as a function of its differentiable tensors, and these, for gradcheck."""
+    leaves = {name: t.requires_grad_() for name, t in inputs.leaves().items()}
+
+    def function(*tensors: Tensor) -> Any:
+        given = dict(zip(leaves, tensors, strict=True))
+        args = [
+            given["input"],
+            given["vector_0"],
+            [t for n, t in given.items() if n.startswith("state")],
+            [t for n, t in given.items() if n.startswith("weight")],
+            given["combine_weight"],
+        ]
+        keywords = {n: given.get(n, t) for n, t in inputs.keywords.items()}
+        vectors, alignment = ops.attentional_decoder(*args, **keywords)
+        return (vectors, alignment) if "memory" in inputs.keywords else vectors
+
+    return function, tuple(leaves.values())

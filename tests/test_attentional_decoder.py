@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, op_arguments, run
+from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, of_leaves, op_arguments, run
 from torch import Tensor
 
 from seq2seq_ext import ops, reference
@@ -70,23 +70,9 @@ def test_gradients(case):
     inputs.keywords["lengths"] = torch.tensor([2, 1])
     if case.attention != "none":
         inputs.keywords["memory_lengths"] = torch.tensor([1, 2])
-    leaves = {name: t.requires_grad_() for name, t in inputs.leaves().items()}
-
-    def function(*tensors: Tensor) -> Any:
-        given = dict(zip(leaves, tensors, strict=True))
-        args = [
-            given["input"],
-            given["vector_0"],
-            [t for n, t in given.items() if n.startswith("state")],
-            [t for n, t in given.items() if n.startswith("weight")],
-            given["combine_weight"],
-        ]
-        keywords = {n: given.get(n, t) for n, t in inputs.keywords.items()}
-        vectors, alignment = ops.attentional_decoder(*args, **keywords)
-        return vectors if case.attention == "none" else (vectors, alignment)
-
-    assert torch.autograd.gradcheck(function, tuple(leaves.values()), fast_mode=True)
-    assert torch.autograd.gradgradcheck(function, tuple(leaves.values()), fast_mode=True)
+    function, leaves = of_leaves(inputs)
+    assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, leaves, fast_mode=True)
 
 
 def test_gradient_of_one_output_alone():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, op_arguments, run
+from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, of_leaves, op_arguments, run
 from emulated_cuda import emulated_cuda
 from test_attentional_decoder import OF_ROWS
 from torch import Tensor
@@ -63,22 +63,8 @@ def test_gradients(case: Case, device: torch.device) -> None:
     case = replace(case, B=2, T=2, E=2, H=2, A=2, M=2, S=2)
     inputs = placed(make(case, torch.float64), device)
     inputs.keywords["lengths"] = torch.tensor([2, 1])
-    leaves = {name: t.requires_grad_() for name, t in inputs.leaves().items()}
-
-    def function(*tensors: Tensor) -> Any:
-        given = dict(zip(leaves, tensors, strict=True))
-        args = [
-            given["input"],
-            given["vector_0"],
-            [t for n, t in given.items() if n.startswith("state")],
-            [t for n, t in given.items() if n.startswith("weight")],
-            given["combine_weight"],
-        ]
-        keywords = {n: given.get(n, t) for n, t in inputs.keywords.items()}
-        vectors, alignment = ops.attentional_decoder(*args, **keywords)
-        return vectors if case.attention == "none" else (vectors, alignment)
-
-    assert torch.autograd.gradcheck(function, tuple(leaves.values()), fast_mode=True)
+    function, leaves = of_leaves(inputs)
+    assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
