@@ -62,11 +62,11 @@ class _Generator(PreTrainedModel, GenerationMixin):
         return False
 
     def prepare_inputs_for_generation(
-        self, ids: Tensor, past_key_values: Any = None, encoder_outputs: Any = None, **_: Any
+        self, ids: Tensor, cache: Any = None, encoder_outputs: Any = None, **_: Any
     ) -> dict[str, Any]:
         return {
             "decoder_input_ids": ids[:, -1:],
-            "past_key_values": past_key_values,
+            "cache": cache,
             "encoder_outputs": encoder_outputs,
         }
 
@@ -79,16 +79,16 @@ class _Generator(PreTrainedModel, GenerationMixin):
         attention_mask: Any = None,
         decoder_input_ids: Any = None,
         encoder_outputs: Any = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         return_dict: Any = None,
     ) -> Seq2SeqLMOutput:
         e = encoder_outputs
-        state = past_key_values
+        state = cache
         if not isinstance(state, State):
             state = State(e.hidden, e.cell, e.fed)
         source = Source(e.last_hidden_state, e.keys, e.mask)
         logits, state = self.model.step(decoder_input_ids[:, 0], source, state)
-        return Seq2SeqLMOutput(logits=logits[:, None], past_key_values=state)
+        return Seq2SeqLMOutput(logits=logits[:, None], cache=state)
 
 
 class Decoder:
