@@ -12,6 +12,7 @@ from seq2seq_ext import ops
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 ATTENTIONS = ("additive", "dot", "none")
 TENSORS = ("memory", "keys", "query_weight", "v", "layer_masks", "vector_mask")
+OF_ROWS = ("vectors", "alignment", "grad of input", "grad of vector_0", "grad of memory")
 
 
 @dataclass(frozen=True)
@@ -138,3 +139,35 @@ def of_leaves(inputs: Inputs) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
         return (vectors, alignment) if "memory" in inputs.keywords else vectors
 
     return function, tuple(leaves.values())
+
+
+def check_padding(inputs: Inputs) -> None:
+    """Padding is never read, and what is given there is zero; inputs of ``Case()``."""
+    device = inputs.args[0].device
+    inputs.keywords["lengths"] = torch.tensor([5, 2, 0, 3])
+    inputs.keywords["memory_lengths"] = torch.tensor([6, 1, 0, 4])
+    past = (torch.arange(5) >= inputs.keywords["lengths"][:, None]).to(device)
+    past_source = (torch.arange(6) >= inputs.keywords["memory_lengths"][:, None]).to(device)
+    expected = run(ops, inputs)
+    assert not expected["vectors"][past].any() and not expected["alignment"][past].any()
+    assert not expected["grad of input"][past].any()
+    assert not expected["grad of memory"][past_source].any()
+    spoilt = inputs.map(torch.clone)
+    nan = float("nan")
+    spoilt.args[0][past] = nan
+    spoilt.keywords["vector_mask"][past] = nan
+    spoilt.keywords["layer_masks"][:, past] = nan
+    spoilt.keywords["memory"][past_source] = nan
+    spoilt.keywords["keys"][past_source] = nan
+    for name, value in run(ops, spoilt).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def check_nan_row(inputs: Inputs) -> None:
+    """A NaN in one of four rows reaches no other."""
+    expected = run(ops, inputs)
+    inputs.args[0][2, 1] = float("nan")
+    found = run(ops, inputs)
+    others = torch.tensor([0, 1, 3], device=inputs.args[0].device)
+    for name in OF_ROWS:
+        assert torch.equal(found[name][others], expected[name][others]), name

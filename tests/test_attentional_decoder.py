@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, of_leaves, op_arguments, run
+from decoder_cases import (
+    ATTENTIONS,
+    GATES,
+    OF_ROWS,
+    Case,
+    Inputs,
+    check_nan_row,
+    check_padding,
+    make,
+    of_leaves,
+    op_arguments,
+    run,
+)
 from torch import Tensor
 
 from seq2seq_ext import ops, reference
@@ -161,9 +173,6 @@ def test_threads_and_runs_give_the_same_bits(threads):
                 assert torch.equal(value, expected[name]), name
 
 
-OF_ROWS = ("vectors", "alignment", "grad of input", "grad of vector_0", "grad of memory")
-
-
 @pytest.mark.parametrize("case", KINDS)
 def test_a_row_has_the_same_bits_in_any_batch(case, isa):
     inputs = make(replace(case, B=17, H=37))
@@ -180,34 +189,11 @@ def test_a_row_has_the_same_bits_in_any_batch(case, isa):
 
 
 def test_padding_is_never_read_and_outputs_are_zero_there():
-    inputs = make(Case())
-    inputs.keywords["lengths"] = torch.tensor([5, 2, 0, 3])
-    inputs.keywords["memory_lengths"] = torch.tensor([6, 1, 0, 4])
-    past = torch.arange(5) >= inputs.keywords["lengths"][:, None]
-    past_source = torch.arange(6) >= inputs.keywords["memory_lengths"][:, None]
-    expected = run(ops, inputs)
-    assert not expected["vectors"][past].any() and not expected["alignment"][past].any()
-    assert not expected["grad of input"][past].any()
-    assert not expected["grad of memory"][past_source].any()
-    spoilt = inputs.map(torch.clone)
-    nan = float("nan")
-    spoilt.args[0][past] = nan
-    spoilt.keywords["vector_mask"][past] = nan
-    spoilt.keywords["layer_masks"][:, past] = nan
-    spoilt.keywords["memory"][past_source] = nan
-    spoilt.keywords["keys"][past_source] = nan
-    for name, value in run(ops, spoilt).items():
-        assert torch.equal(value, expected[name]), name
+    check_padding(make(Case()))
 
 
 def test_a_nan_row_leaves_the_others_alone():
-    inputs = make(Case(lengths=False))
-    expected = run(ops, inputs)
-    inputs.args[0][2, 1] = float("nan")
-    found = run(ops, inputs)
-    others = torch.tensor([0, 1, 3])
-    for name in OF_ROWS:
-        assert torch.equal(found[name][others], expected[name][others]), name
+    check_nan_row(make(Case(lengths=False)))
 
 
 def test_strides():

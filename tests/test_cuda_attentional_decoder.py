@@ -6,9 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from decoder_cases import ATTENTIONS, GATES, Case, Inputs, make, of_leaves, op_arguments, run
+from decoder_cases import (
+    ATTENTIONS,
+    GATES,
+    OF_ROWS,
+    Case,
+    Inputs,
+    check_nan_row,
+    check_padding,
+    make,
+    of_leaves,
+    op_arguments,
+    run,
+)
 from emulated_cuda import emulated_cuda
-from test_attentional_decoder import OF_ROWS
 from torch import Tensor
 
 from seq2seq_ext import ops, reference
@@ -104,34 +115,11 @@ def test_a_row_has_the_same_bits_in_any_batch(case: Case, device: torch.device) 
 
 
 def test_padding_is_never_read_and_outputs_are_zero_there(device: torch.device) -> None:
-    inputs = placed(make(Case()), device)
-    inputs.keywords["lengths"] = torch.tensor([5, 2, 0, 3])
-    inputs.keywords["memory_lengths"] = torch.tensor([6, 1, 0, 4])
-    past = (torch.arange(5) >= inputs.keywords["lengths"][:, None]).to(device)
-    past_source = (torch.arange(6) >= inputs.keywords["memory_lengths"][:, None]).to(device)
-    expected = run(ops, inputs)
-    assert not expected["vectors"][past].any() and not expected["alignment"][past].any()
-    assert not expected["grad of input"][past].any()
-    assert not expected["grad of memory"][past_source].any()
-    spoilt = inputs.map(torch.clone)
-    nan = float("nan")
-    spoilt.args[0][past] = nan
-    spoilt.keywords["vector_mask"][past] = nan
-    spoilt.keywords["layer_masks"][:, past] = nan
-    spoilt.keywords["memory"][past_source] = nan
-    spoilt.keywords["keys"][past_source] = nan
-    for name, value in run(ops, spoilt).items():
-        assert torch.equal(value, expected[name]), name
+    check_padding(placed(make(Case()), device))
 
 
 def test_a_nan_row_leaves_the_others_alone(device: torch.device) -> None:
-    inputs = placed(make(Case(lengths=False)), device)
-    expected = run(ops, inputs)
-    inputs.args[0][2, 1] = float("nan")
-    found = run(ops, inputs)
-    others = torch.tensor([0, 1, 3], device=device)
-    for name in OF_ROWS:
-        assert torch.equal(found[name][others], expected[name][others]), name
+    check_nan_row(placed(make(Case(lengths=False)), device))
 
 
 def test_lengths_on_the_device_are_not_waited_for() -> None:

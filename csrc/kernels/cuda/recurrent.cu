@@ -134,8 +134,7 @@ CellTraits cell_traits(CellKind kind) {
 PackedWeights packed_weights(CellKind cell, const RecurrentSizes& s, int64_t value, int64_t sum) {
   const int64_t gates = cell_traits(cell).gates;
   PackedWeights at{};
-  at.weight_hh = panel_bytes(s.hidden, gates, s.input, value);
-  at.weight_hr = at.weight_hh + panel_bytes(s.hidden, gates, s.output, value);
+  at.weight_hr = panel_bytes(s.hidden, gates, s.output, value);
   at.bias_x = at.weight_hr + (s.projected ? panel_bytes(s.output, 1, s.hidden, value) : 0);
   at.bias_h = at.bias_x + lines(gates * s.hidden * sum);
   at.size = at.bias_h + lines(gates * s.hidden * sum);
@@ -151,8 +150,6 @@ void pack_weights(CellKind cell, const RecurrentSizes& s, const RecurrentWeights
   const auto part = [&]<typename U>(U*, int64_t bytes) { return reinterpret_cast<U*>(to + bytes); };
   T* const none = nullptr;
   Acc<T>* const no_bias = nullptr;
-  pack_panels<T>({w.weight_ih, s.input, 1, gates, s.hidden, s.input}, part(none, at.weight_ih),
-                 stream);
   pack_panels<T>({w.weight_hh, s.output, 1, gates, s.hidden, s.output}, part(none, at.weight_hh),
                  stream);
   if (s.projected)

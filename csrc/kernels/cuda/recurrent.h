@@ -27,11 +27,11 @@ struct RowOrder {
 };
 void order_rows(const RowOrder&, Stream);
 
-// What pack_weights makes of one direction: places in bytes.
+// What pack_weights makes of one direction: places in bytes. weight_ih is read as it is.
 struct PackedWeights {
-  int64_t weight_ih, weight_hh;  // panels of 8 units, gate by gate, a slab of depth at a time
-  int64_t weight_hr;             // panels of 8 outputs
-  int64_t bias_x, bias_h;        // [G*H] of Acc<T>; summed in bias_x where the gate is not split
+  int64_t weight_hh;       // panels of 8 units, gate by gate, a slab of depth at a time
+  int64_t weight_hr;       // panels of 8 outputs
+  int64_t bias_x, bias_h;  // [G*H] of Acc<T>; summed in bias_x where the gate is not split
   int64_t size;
 };
 // With the sizes of T and of Acc<T>.
