@@ -51,6 +51,22 @@ def test_layers_are_torchs(name: str, device: torch.device) -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_cells_are_torchs(name: str, device: torch.device) -> None:
+    """Two steps, forward and backward."""
+    arguments = {"dtype": torch.float64, "device": device}
+    theirs = getattr(torch.nn, name)(3, 5, **arguments)
+    ours = getattr(seq2seq_ext, name)(3, 5, **arguments)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 4, 3, dtype=torch.float64, device=device)
+    for module in (theirs, ours):
+        state = module(x[1], module(x[0]))
+        h = state[0] if isinstance(state, tuple) else state
+        h.cos().sum().backward()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_model_trains(cell: str, attention: str, device: torch.device) -> None:

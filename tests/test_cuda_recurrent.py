@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cuda_device import needs_cuda
+from cuda_device import needs_cuda, tf32
 from emulated_cuda import emulated_cuda
 from recurrent_cases import (
     CASES,
@@ -29,6 +29,13 @@ RAGGED = Case(6, 5, 7, 37, D=2, lengths=[4, 6, 0, 1, 3])
 # Several tiles of rows; depth and rows on 16 bytes.
 ALIGNED = Case(3, 35, 16, 32, D=2, lengths=[3, 1, 0, 2, 3] * 7)
 SHAPES = {"ragged": RAGGED, "aligned": ALIGNED, "no_bias": CASES["no_bias"]}
+# One step; the deep one has more slabs of weights than a warp fetches ahead.
+STEPS = {
+    "odd": Case(1, 5, 7, 37, D=2),
+    "rows": Case(1, 35, 16, 32),
+    "deep": Case(1, 2, 420, 168),
+    "no_bias": Case(1, 3, 5, 9, bias=False),
+}
 LARGE = {"many_blocks": Case(20, 64, 100, 256, D=2)}  # for a GPU only
 # Either all stages in one launch, or one launch each.
 RESIDENT = pytest.mark.parametrize("processors", [1000, 0], ids=["persistent", "stepwise"])
@@ -75,12 +82,77 @@ def test_projections(name: str, processors: int) -> None:
 def test_any_order_of_threads(seed: int) -> None:
     with emulated_cuda(seed):
         check(LSTM, ALIGNED)
+        check(LSTM, STEPS["rows"])
 
 
+@pytest.mark.parametrize("name", STEPS)
+@KINDS
+def test_one_step_equals_reference(kind: Kind, name: str) -> None:
+    with emulated_cuda():
+        check(kind, STEPS[name])
+
+
+def test_one_step_is_projected() -> None:
+    with emulated_cuda():
+        check(LSTM, Case(1, 18, 6, 20, D=2, P=7))
+        check(LSTM, Case(1, 3, 5, 9, bias=False, P=4))
+
+
+@KINDS
+def test_one_step_is_the_layer_s(kind: Kind) -> None:
+    """As with lengths, which take the way of many steps, and as four steps of it."""
+    case = Case(4, 5, 7, 20)
+    inputs = make_inputs(kind, case)
+    with emulated_cuda():
+        outputs, *finals = kind.run(ops, inputs)
+        states, found = inputs.states, []
+        for t in range(case.T):
+            one = Inputs(inputs.input[t : t + 1], states, inputs.weights, None, True)
+            output, *states = kind.run(ops, one)
+            found.append(output)
+        torch.testing.assert_close(torch.cat(found), outputs)
+        torch.testing.assert_close(list(states), finals)
+        assert torch.equal(output[0], states[0][0])
+        one.lengths = torch.ones(case.B, dtype=torch.int64)
+        torch.testing.assert_close(kind.run(ops, one)[0], output)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@KINDS
+def test_one_step_of_a_row_has_the_same_bits_in_any_batch(kind: Kind, dtype: torch.dtype) -> None:
+    """Saved or not, whatever its neighbours and strides are."""
+    inputs = make_inputs(kind, STEPS["rows"]).map(lambda t: t.to(dtype))
+    with emulated_cuda():
+        expected = kind.run(ops, inputs)
+        assert all(map(torch.equal, kind.run(ops, inputs.leaves(dtype)), expected))
+    with emulated_cuda(seed=1):
+        for rows in ([0], [34], [3, 1, 2, 20]):
+            some = rows_of(inputs, rows)
+            some.input = torch.cat((some.input, some.input), dim=2)[..., : STEPS["rows"].I]
+            got = kind.run(ops, some)
+            assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, expected, strict=True))
+        inputs.input[0, 7] = torch.nan
+        got = kind.run(ops, inputs)
+    rows = [b for b in range(STEPS["rows"].B) if b != 7]
+    assert all(torch.equal(g[:, rows], e[:, rows]) for g, e in zip(got, expected, strict=True))
+
+
+@KINDS
+def test_one_step_in_tf32(kind: Kind) -> None:
+    inputs = make_inputs(kind, STEPS["rows"])
+    with emulated_cuda():
+        exact = kind.run(ops, inputs)
+        with tf32():
+            found = kind.run(ops, inputs)
+    assert not torch.equal(found[0], exact[0])
+    torch.testing.assert_close(found, exact, rtol=0, atol=4e-3)
+
+
+@pytest.mark.parametrize("case", [ALIGNED, STEPS["deep"]], ids=["layer", "step"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @KINDS
-def test_half_precision_is_as_exact_as_torch(kind: Kind, dtype: torch.dtype) -> None:
-    inputs = make_inputs(kind, ALIGNED).map(lambda t: t.to(dtype)).leaves(dtype)
+def test_half_precision_is_as_exact_as_torch(kind: Kind, dtype: torch.dtype, case: Case) -> None:
+    inputs = make_inputs(kind, case).map(lambda t: t.to(dtype)).leaves(dtype)
     exact = run_with_gradients(kind, reference, inputs.leaves(torch.float64))
     torchs = run_with_gradients(kind, reference, inputs)
     with emulated_cuda():
@@ -174,10 +246,10 @@ def test_wrong_arguments_are_named() -> None:
 
 @needs_cuda
 @pytest.mark.cuda
-@pytest.mark.parametrize("name", [*SHAPES, *LARGE])
+@pytest.mark.parametrize("case", [*SHAPES.values(), *STEPS.values(), *LARGE.values()], ids=str)
 @KINDS
-def test_gpu_equals_reference(kind: Kind, name: str) -> None:
-    inputs = make_inputs(kind, {**SHAPES, **LARGE}[name])
+def test_gpu_equals_reference(kind: Kind, case: Case) -> None:
+    inputs = make_inputs(kind, case)
     exact = run_with_gradients(kind, reference, inputs.leaves(torch.float64))
     torchs = run_with_gradients(kind, reference, inputs.leaves(torch.float32))
     on_gpu = inputs.map(torch.Tensor.cuda).leaves(torch.float32)

@@ -80,7 +80,7 @@ def packed_weights(
         kind = "bfloat16"
     stored = WEIGHT_TYPES[kind]
     dtype = None if stored == torch.float32 else stored
-    if weights[0].is_cuda and dtype is None:  # ops pack there at every call
+    if weights[0].is_cuda and dtype is None:  # ops take them there as they are
         return plain
 
     def make() -> list[Tensor]:

@@ -53,6 +53,8 @@ using emulator::pause;
 using emulator::sync_block;
 using emulator::thread_index;
 
+inline void sync_warp() { emulator::exchange(nullptr, 0); }
+
 template <typename A>
 A shuffle_xor(A value, int mask) {
   const char* all = emulator::exchange(&value, sizeof(A));

@@ -6,7 +6,7 @@
 //   operator()(char* shared)      run by every thread; shared memory of the block
 // that holds its arguments; launch() runs it. Every primitive:
 //   thread_index, block_index     place in the block, in the grid
-//   sync_block, shuffle_xor       all threads of the block; all lanes of the warp
+//   sync_block, sync_warp, shuffle_xor   all threads of the block; all lanes of the warp
 //   load_fresh                    what another block may have written in this launch
 //   copy_async, commit_copies, wait_copies   global to shared memory, behind the thread's back
 //   add_release, load_acquire, pause   what a barrier between blocks is made of

@@ -14,6 +14,7 @@ namespace seq2seq_ext::cuda {
 __device__ inline int thread_index() { return threadIdx.x; }
 __device__ inline int64_t block_index() { return blockIdx.x; }
 __device__ inline void sync_block() { __syncthreads(); }
+__device__ inline void sync_warp() { __syncwarp(); }
 
 template <typename A>
 __device__ A shuffle_xor(A value, int mask) {

@@ -1,5 +1,5 @@
 // Forward: a stage is a step, or two with a projection: the units, then the projected state.
-#include "recurrent_steps.cuh"
+#include "one_step.cuh"
 #include "row_order.cuh"
 
 namespace seq2seq_ext::cuda {
@@ -180,10 +180,27 @@ void recurrent_forward(const RecurrentForward<T>& in, Stream stream) {
   });
 }
 
+template <typename T>
+void recurrent_step(const RecurrentStep<T>& in, Stream stream) {
+  const RecurrentSizes& s = in.sizes;
+  const RecurrentWeights<T>& w = in.weights;
+  const auto operands = [](const T* rows, int64_t stride, const T* weight, int64_t depth) {
+    const bool aligned = is_aligned(rows, stride) && is_aligned(weight, depth);
+    return StepOperands<T>{rows, stride, weight, depth, aligned};
+  };
+  with_math<T>(in.tf32, [&]<class Math>() {
+    const OneStepKernel<Math> kernel{in, cell_traits(in.cell),
+                                     operands(in.input, in.input_stride, w.weight_ih, s.input),
+                                     operands(in.h_0, s.output, w.weight_hh, s.output)};
+    launch(kernel, kernel.blocks(), kernel.shared_bytes(), stream);
+  });
+}
+
 #define SEQ2SEQ_EXT_RECURRENT(T)                                                                 \
   template void pack_weights(CellKind, const RecurrentSizes&, const RecurrentWeights<T>&, void*, \
                              Stream);                                                            \
-  template void recurrent_forward(const RecurrentForward<T>&, Stream);
+  template void recurrent_forward(const RecurrentForward<T>&, Stream);                           \
+  template void recurrent_step(const RecurrentStep<T>&, Stream);
 SEQ2SEQ_EXT_RECURRENT(float)
 SEQ2SEQ_EXT_RECURRENT(double)
 SEQ2SEQ_EXT_RECURRENT(Bfloat16)

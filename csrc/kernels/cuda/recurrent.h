@@ -66,6 +66,29 @@ struct RecurrentForward : RecurrentRun<T> {
 template <typename T>
 void recurrent_forward(const RecurrentForward<T>&, Stream);
 
+// One step of one direction without lengths, as decoding takes them. Weights are read as they are,
+// once for all rows up to 16 (32 on tensor cores). A row's bits depend on that row alone, but are
+// not forward's: sums of input and state are one.
+template <typename T>
+struct RecurrentStep {
+  CellKind cell;
+  RecurrentSizes sizes;
+  int64_t batch;                // B
+  bool tf32;                    // float may be rounded to TF32
+  RecurrentWeights<T> weights;  // weight_hr is not read: where there is one, h_n is to be projected
+  const T* input;               // [B, I]
+  int64_t input_stride;         // from one row to the next, as all strides
+  const T* h_0;                 // [B, P]
+  const T* c_0;                 // [B, H]; null without a cell state
+  T* h_n;                       // [B, H] out; may not alias h_0
+  T* output;                    // [B, H] out, the same values; or null
+  int64_t output_stride;
+  T* c_n;    // [B, H] out; may alias c_0; null without a cell state
+  T* saved;  // [B, saved * H] out, as forward's; or null
+};
+template <typename T>
+void recurrent_step(const RecurrentStep<T>&, Stream);
+
 // What pack_backward_weights makes of one direction: places in bytes.
 struct PackedBackwardWeights {
   int64_t weight_hh;  // panels of 8 columns

@@ -80,6 +80,27 @@ struct StepSums {
   }
 };
 
+// A warp's sums of a tile, of so many gates, where all threads of the block see them.
+template <class Math, int kGates>
+__device__ void leave_sums(const typename Math::Sums (&sums)[kStepTiles<Math>][kGates], int gates,
+                           const StepSums<Math, kGates>& out) {
+  const int g = lane_index() / 4, q = lane_index() % 4;
+  sync_block();  // everybody has read what lay here before
+#pragma unroll
+  for (int i = 0; i < kStepTiles<Math>; ++i)
+#pragma unroll
+    for (int gate = 0; gate < kGates; ++gate) {
+      if (gate >= gates) break;
+      typename Math::Sum result[4];
+      Math::finish(sums[i][gate], result);
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        out.at(warp_index(), i * kTileRows + g + j / 2 * 8, gate * kPanelRows + 2 * q + j % 2) =
+            result[j];
+    }
+  sync_block();
+}
+
 // Leaves the product of a tile in sums. row(r): row r of A or null. All threads of the block.
 template <class Math, int kGates, class Row>
 __device__ void multiply_step(const StepProduct<typename Math::Value>& in,
@@ -111,19 +132,7 @@ __device__ void multiply_step(const StepProduct<typename Math::Value>& in,
       for (int i = 0; i < kTiles; ++i) Math::multiply(sums[i][gate], a[i][0], a[i][1], panel);
     }
   }
-  sync_block();  // everybody has read the sums of the tile before
-#pragma unroll
-  for (int i = 0; i < kTiles; ++i)
-#pragma unroll
-    for (int gate = 0; gate < kGates; ++gate) {
-      if (gate >= in.gates) break;
-      typename Math::Sum result[4];
-      Math::finish(sums[i][gate], result);
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        out.at(warp, i * kTileRows + g + j / 2 * 8, gate * kPanelRows + 2 * q + j % 2) = result[j];
-    }
-  sync_block();
+  leave_sums(sums, in.gates, out);
 }
 
 // body(row of the tile, unit of the panel) for each pair, the same thread for the same pair in

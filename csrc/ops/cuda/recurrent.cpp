@@ -49,10 +49,53 @@ Tensor project_input(const Tensor& input, const Weights& weights, const Order& o
 }
 
 template <typename T>
+T* slab(const Tensor& t, int64_t d) {
+  return t.defined() ? data<T>(t) + d * t.stride(0) : nullptr;
+}
+
+// One step of every row, as decoding asks for: nothing is packed or sorted.
+template <typename T>
+LayerOutputs step(const LayerInputs& in, const Weights& weights, const Sizes& s, bool save) {
+  const CellTraits traits = cell_traits(in.cell);
+  const Tensor input = dense_rows(in.input.select(0, 0)), h_0 = in.h_0.contiguous();
+  const auto options = input.options();
+  LayerOutputs out;
+  out.output = at::empty({1, s.batch, s.directions * s.output}, options);
+  out.h_n = at::empty_like(h_0);
+  out.saved = at::empty({s.directions, save ? s.batch : 0, traits.saved * s.hidden}, options);
+  Tensor c_0;
+  if (traits.has_cell) c_0 = in.c_0.contiguous(), out.c_n = at::empty_like(c_0);
+  Tensor unprojected;
+  if (s.projected) unprojected = at::empty({s.batch, s.hidden}, options);
+  for (int64_t d = 0; d < s.directions; ++d) {
+    const RecurrentWeights<T> w = weights.direction<T>(d);
+    RecurrentStep<T> run{in.cell, s, s.batch, allows_tf32(), w};
+    run.input = data<const T>(input), run.input_stride = input.stride(0);
+    run.h_0 = slab<const T>(h_0, d), run.c_0 = slab<const T>(c_0, d);
+    run.c_n = slab<T>(out.c_n, d);
+    run.saved = save ? slab<T>(out.saved, d) : nullptr;
+    if (!s.projected) {
+      run.h_n = slab<T>(out.h_n, d);
+      run.output = data<T>(out.output) + d * s.output, run.output_stride = out.output.stride(1);
+      recurrent_step<T>(run, current_stream(input));
+      continue;
+    }
+    run.h_n = data<T>(unprojected);
+    recurrent_step<T>(run, current_stream(input));
+    gemm<T>({s.batch, s.output, s.hidden, matrix(slab<const T>(unprojected, 0), s.hidden),
+             w.weight_hr, s.hidden, nullptr},
+            slab<T>(out.h_n, d), false, allows_tf32(), current_stream(input));
+    out.output.narrow(2, d * s.output, s.output).copy_(out.h_n[d]);
+  }
+  return out;
+}
+
+template <typename T>
 LayerOutputs forward(const LayerInputs& in, const CellTraits& traits, bool save) {
   const Weights weights(in.op, in.weights, in.has_biases, traits.gates, traits.has_cell,
                         check_type);
   const Sizes s = check_inputs(in, weights, traits.gates, check_type);
+  if (s.steps == 1 && !in.lengths) return step<T>(in, weights, s, save);
   const Order order(in, s);
   const PackedWeights at = packed_weights(in.cell, s, sizeof(T), sizeof(Acc<T>));
   const Tensor packed = pack<T>(in, weights, at);
@@ -89,8 +132,8 @@ LayerOutputs forward(const LayerInputs& in, const CellTraits& traits, bool save)
 LayerOutputs forward_any(const LayerInputs& in, const std::optional<Tensor>& packed, bool save) {
   const c10::DeviceGuard guard(in.input.device());
   check_type(in.op, "input", in.input);
-  TORCH_CHECK_VALUE(!packed, in.op, ": packed: expected None on CUDA, where weights are packed at ",
-                    "every call, got a tensor");
+  TORCH_CHECK_VALUE(!packed, in.op, ": packed: expected None on CUDA, where layers keep none, got ",
+                    "a tensor");
   return with_type(in.input.scalar_type(),
                    [&]<typename T>() { return forward<T>(in, cell_traits(in.cell), save); });
 }
