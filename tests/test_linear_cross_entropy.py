@@ -94,6 +94,24 @@ def test_only_the_wanted_gradients_are_given():
     assert weight.grad is not None and input.grad is None and bias.grad is None
 
 
+@pytest.mark.parametrize("factor", [1, 3])
+def test_gradients_add_up_and_are_nobody_elses(factor):
+    """What forward made of them stays as it was."""
+    *leaves, target = make(4, 3, 5)
+    expected = run(our_loss, leaves, target, 0.0)[1:]
+    for t in leaves:
+        t.requires_grad_()
+    loss = factor * our_loss(*leaves, target, 0.0)
+    loss.backward(retain_graph=True)
+    first = [t.grad for t in leaves]
+    for g in first:
+        g.zero_()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    for t, g in zip(leaves, expected, strict=True):
+        torch.testing.assert_close(t.grad, factor * g)  # twice; what is expected is of 2 * loss
+
+
 def test_threads_and_runs_give_the_same_bits(threads):
     *tensors, target = make(700, 40, 1300)
     torch.set_num_threads(1)

@@ -24,8 +24,8 @@
 
 namespace seq2seq_ext {
 
-// B for packing: element (k, n) is data[k * k_stride + n * n_stride], or, when rows is
-// set, rows[k][n].
+// B for packing: element (k, n) is data[k * k_stride + n * n_stride], one of the strides 1, or,
+// when rows is set, rows[k][n].
 template <typename T>
 struct PackSource {
   const T* data;

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include "huge_tensor.h"
 #include "linear_cross_entropy_inputs.h"
 #include "packed.h"
 #include "products.h"
@@ -19,9 +20,15 @@ namespace {
 
 using at::Tensor;
 
-// Logits held at a time: what a last-level cache keeps between its products.
-constexpr int64_t kBlockBytes = int64_t{16} << 20;
-constexpr int64_t kFewestRows = 32, kMostRows = 1024;
+// Logits held at a time: what a last-level cache keeps between its products. As many rows as whole
+// chains of the weights' product, whose depth they are.
+constexpr int64_t kBlockBytes = int64_t{24} << 20;
+constexpr int64_t kFewestRows = 32, kMostRows = 1024, kChain = 64;
+
+int64_t rows_of_block(int64_t row_bytes) {
+  const int64_t rows = std::clamp(kBlockBytes / row_bytes, kFewestRows, kMostRows);
+  return rows < kChain ? rows : rows / kChain * kChain;
+}
 
 template <typename T>
 class Loss {
@@ -34,15 +41,14 @@ class Loss {
         hidden_(in.input.size(1)),
         vocabulary_(in.weight.size(0)),
         stretches_((vocabulary_ + kLossLogits - 1) / kLossLogits),
-        block_rows_(std::clamp<int64_t>(kBlockBytes / (vocabulary_ * sizeof(T)), kFewestRows,
-                                        std::min(kMostRows, std::max(rows_, kFewestRows)))),
+        block_rows_(std::min(rows_of_block(vocabulary_ * sizeof(T)), std::max(rows_, kFewestRows))),
         weight_columns_(pack({in.weight.const_data_ptr<T>(), 1, hidden_}, hidden_, vocabulary_)),
         logits_(at::empty({block_rows_, vocabulary_}, in.input.options())),
         parts_(block_rows_ * stretches_),
         row_gradients_(block_rows_) {
     const auto options = in.input.options();
     grad_input_ = at::empty({save ? rows_ : 0, hidden_}, options);
-    grad_weight_ = at::zeros({save ? vocabulary_ : 0, hidden_}, options);
+    grad_weight_ = huge_zeros({save ? vocabulary_ : 0, hidden_}, options);
     grad_bias_ = at::zeros({save && in.bias.defined() ? vocabulary_ : 0}, options);
     if (save)
       weight_rows_ = pack({in.weight.const_data_ptr<T>(), hidden_, 1}, vocabulary_, hidden_);

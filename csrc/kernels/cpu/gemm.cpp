@@ -16,9 +16,12 @@ void pack(const PackSource<typename W::T>& b, int64_t depth, int64_t columns, vo
       // Two lines of each, and rows lie anywhere: nothing that the hardware foresees.
       for (int64_t k = 0; k < depth; ++k) ask_for<0, kWidth>(b.rows[k] + n0);
       pack_panel<W>([&](int64_t k, int64_t j) { return b.rows[k][n0 + j]; }, depth, width, panels);
+    } else if (b.k_stride == 1) {
+      pack_panel<W>(Columns<typename W::T>{b.data + n0 * b.n_stride, b.n_stride}, depth, width,
+                    panels);
     } else {
-      pack_panel<W>([from = b.data + n0 * b.n_stride, &b](
-                        int64_t k, int64_t j) { return from[k * b.k_stride + j * b.n_stride]; },
+      pack_panel<W>([from = b.data + n0, stride = b.k_stride](
+                        int64_t k, int64_t j) { return from[k * stride + j]; },
                     depth, width, panels);
     }
     panels = behind<char>(panels, panel_bytes<W>(depth));

@@ -3,6 +3,7 @@
 // the finished tile while it is still in L1.
 #pragma once
 
+#include "turn.h"
 #include "weight_types.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
@@ -158,10 +159,9 @@ template <typename T, class At>
 inline void copy_to_strips(const At& at, int64_t rows, int64_t depth, T* strips) {
   for (int64_t row = 0, height; row < rows; row += height, strips += height * depth) {
     height = tile_height(rows - row);
-    for (int64_t m = 0; m < height; ++m) {
-      const T* from = at(row + m);
-      for (int64_t k = 0; k < depth; ++k) strips[k * height + m] = from[k];
-    }
+    const T* from[kTileRows];
+    for (int64_t m = 0; m < height; ++m) from[m] = at(row + m);
+    turn(from, height, depth, strips, height);
   }
 }
 
@@ -177,7 +177,7 @@ inline void copy_columns_to_strips(const T* from, int64_t stride, int64_t column
       height = tile_height(columns - column);
       T* strip = strips + column * depth;
       for (int64_t k = begin; k < end; ++k)
-        for (int64_t m = 0; m < height; ++m) strip[k * height + m] = from[k * stride + column + m];
+        copy_few(from + k * stride + column, height, strip + k * height);
     }
   }
 }

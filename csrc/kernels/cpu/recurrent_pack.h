@@ -35,7 +35,7 @@ int64_t packed_forward_size(const RecurrentSizes& sizes) {
 template <class W>
 void* pack_columns(const typename W::T* weight, int64_t columns, int64_t depth, void* panel) {
   const int64_t width = smaller(columns, kPanelWidth<typename W::T>);
-  pack_panel<W>([=](int64_t k, int64_t j) { return weight[j * depth + k]; }, depth, width, panel);
+  pack_panel<W>(Columns<typename W::T>{weight, depth}, depth, width, panel);
   return behind<char>(panel, panel_bytes<W>(depth));
 }
 

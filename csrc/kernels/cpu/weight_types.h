@@ -16,7 +16,7 @@
 // Row and Stored pointers are those behind the heads.
 #pragma once
 
-#include "simd.h"
+#include "turn.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
@@ -27,6 +27,15 @@ constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Bytes in whole cache lines.
 constexpr int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Weights for a panel whose columns lie one after the other, stride apart.
+template <typename T>
+struct Columns {
+  const T* data;
+  int64_t stride;
+
+  T operator()(int64_t k, int64_t j) const { return data[j * stride + k]; }
+};
 
 // float32 and float64, as they are.
 template <typename Value>
@@ -42,8 +51,24 @@ struct FullWeights {
 
   template <class At>
   static void pack(const At& at, int64_t depth, int64_t width, T* panel) {
-    for (int64_t k = 0; k < depth; ++k, panel += kPanelWidth<T>)
-      for (int64_t j = 0; j < kPanelWidth<T>; ++j) panel[j] = j < width ? at(k, j) : T(0);
+    constexpr int64_t kWidth = kPanelWidth<T>;
+    if (width < kWidth) clear(panel, depth);
+    const int64_t end = smaller(width, kWidth);
+    for (int64_t k = 0; k < depth; ++k, panel += kWidth)
+      if (end == kWidth)  // all of them: in vectors
+        for (int64_t j = 0; j < kWidth; ++j) panel[j] = at(k, j);
+      else
+        for (int64_t j = 0; j < end; ++j) panel[j] = at(k, j);
+  }
+  static void pack(const Columns<T>& b, int64_t depth, int64_t width, T* panel) {
+    constexpr int64_t kWidth = kPanelWidth<T>;
+    if (width < kWidth) clear(panel, depth);
+    const T* columns[kWidth];
+    for (int64_t j = 0; j < smaller(width, kWidth); ++j) columns[j] = b.data + j * b.stride;
+    turn(columns, smaller(width, kWidth), depth, panel, kWidth);
+  }
+  static void clear(T* panel, int64_t depth) {
+    for (int64_t i = 0; i < depth * kPanelWidth<T>; ++i) panel[i] = 0;
   }
 
   static void encode(const T* row, int64_t stride, int64_t depth, T* encoded) {
