@@ -141,7 +141,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");
-  // Of a search on a GPU; banned: [rows, 1 + most], how many of a row come last, and which.
+  // Of a search on a GPU; banned: [rows, 1 + most], how many of a row come last, and which. The
+  // log-probs of halves are float32.
   def("log_softmax_topk.without(Tensor logits, Tensor? banned, int k) "
       "-> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk.without(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, "

@@ -101,6 +101,11 @@ class DeviceBeamSearch:
         """Whether every sentence is known to have stopped."""
         if self.steps < self._told.max_length and self.steps % self.steps_between_questions:
             return False
+        return self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether every sentence has stopped; waits for the device."""
         return not self._counters[:, 1].any().item()
 
     def check_vocabulary(self, where: str, logits: Tensor) -> None:
@@ -109,6 +114,7 @@ class DeviceBeamSearch:
 
     def advance(self, logits: Tensor, attention: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As :meth:`BeamSearch.advance`, on the device of ``logits`` throughout."""
+        self.steps += 1
         return self.choose(*self.candidates(logits))
 
     def candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +128,7 @@ class DeviceBeamSearch:
     def linear_candidates(
         self, vectors: Tensor, weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Those of ``linear(vectors, weight, bias)``, whose logits nobody sees."""
+        """Those of ``linear(vectors, weight, bias)``, bit for bit, whose logits nobody sees."""
         found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.linear_log_softmax_topk.without(
             vectors, weight, bias, None, self._banned(), self._width(weight.shape[0])
         )
@@ -144,9 +150,11 @@ class DeviceBeamSearch:
         return banned
 
     def choose(self, log_probs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``."""
+        """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``.
+
+        All that it counts is counted on the device, so that a graph may replay it.
+        """
         told = self._told
-        self.steps += 1
         chosen: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.beam_search_step(
             log_probs,
             candidates,

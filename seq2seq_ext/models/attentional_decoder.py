@@ -134,24 +134,29 @@ class AttentionalDecoder(torch.nn.Module):
         self, tokens: Tensor, state: State, memory: Memory, packed: PackedDecoder | None
     ) -> tuple[Tensor, State, Tensor | None]:
         """One step of N = B*K rows, K for each source, as ``Seq2Seq.step`` says."""
-        vector, state, weights = self._advance(self.embedding(tokens), state, memory, packed)
-        return self.logits(vector, packed), state, weights
+        vectors, state, weights = self.advance(tokens, state, memory, packed)
+        return self.logits(vectors, packed), state, weights
 
     def logits(self, vectors: Tensor, packed: PackedDecoder | None = None) -> Tensor:
         """Attentional vectors ``[..., H]`` -> ``[..., V]``."""
-        if self.projection is not None:
-            vectors = ops.linear(
-                vectors, self.projection.weight, packed=packed and packed.projection
-            )
-        return ops.linear(vectors, *self.output_layer(), packed=packed and packed.output)
+        read = self.project(vectors, packed)
+        return ops.linear(read, *self.output_layer(), packed=packed and packed.output)
+
+    def project(self, vectors: Tensor, packed: PackedDecoder | None = None) -> Tensor:
+        """Attentional vectors ``[..., H]`` as the output layer reads them."""
+        if self.projection is None:
+            return vectors
+        return ops.linear(vectors, self.projection.weight, packed=packed and packed.projection)
 
     def loss(self, vectors: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Mean cross-entropy of attentional vectors ``[N, H]`` for tokens ``[N]``."""
-        if self.projection is not None:
-            vectors = ops.linear(vectors, self.projection.weight)
         weight, bias = self.output_layer()
         return ops.linear_cross_entropy(
-            vectors, weight, target, linear_bias=bias, label_smoothing=label_smoothing
+            self.project(vectors),
+            weight,
+            target,
+            linear_bias=bias,
+            label_smoothing=label_smoothing,
         )
 
     def pack(self) -> PackedDecoder | None:
@@ -166,10 +171,11 @@ class AttentionalDecoder(torch.nn.Module):
             ops.linear_pack(self.output_layer()[0]),
         )
 
-    def _advance(
-        self, x: Tensor, state: State, memory: Memory, packed: PackedDecoder | None
+    def advance(
+        self, tokens: Tensor, state: State, memory: Memory, packed: PackedDecoder | None = None
     ) -> tuple[Tensor, State, Tensor | None]:
-        """Embedded tokens ``[N, E]`` -> attentional vectors ``[N, H]``, state, weights."""
+        """:meth:`step` without the output layer: attentional vectors ``[N, H]``, state, weights."""
+        x = self.embedding(tokens)
         if self.config.input_feeding:
             x = torch.cat((x, state["attentional"]), dim=1)
         layers = []

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 from seq2seq_ext.decoding.native_options import Options
 from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
+from seq2seq_ext.models.device_generation import generate_on_device
 from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder
@@ -162,8 +164,9 @@ class Seq2Seq(torch.nn.Module):
         """The best targets that beam search finds, with their attention; without dropout.
 
         A source's result is bit for bit the same alone and in any batch. A float32 model on the
-        CPU decodes natively (:class:`seq2seq_ext.Decoder`), unless a module of it has forward
-        hooks; any other calls the search's step function in Python.
+        CPU decodes natively (:class:`seq2seq_ext.Decoder`); on a GPU, under plain options,
+        the host asks once in a few steps whether all sentences have stopped. Any other model, and one with forward hooks, calls the search's step
+        function in Python.
 
         Args:
             src, src_lengths: the source.
@@ -181,6 +184,8 @@ class Seq2Seq(torch.nn.Module):
         self.eval()
         try:
             memory, attends = self._encode(src, src_lengths), self.decoder.attention is not None
+            if self._stays_on_device() and DeviceBeamSearch.runs(memory.memory.device, told):
+                return generate_on_device(self.decoder, memory, told[0], attends)
             return generate(PackedSteps(self.decoder), memory, told, attends)
         finally:
             self.train(was_training)
@@ -227,8 +232,16 @@ class Seq2Seq(torch.nn.Module):
         return (
             not reference_active()
             and all(p.dtype == torch.float32 and p.is_cpu for p in self.parameters())
-            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+            and not self._has_hooks()
         )
+
+    def _stays_on_device(self) -> bool:
+        """Whether its steps may be replayed; under autocast a state could change its type."""
+        is_plain = not reference_active() and not torch.is_autocast_enabled("cuda")
+        return is_plain and not self._has_hooks()
+
+    def _has_hooks(self) -> bool:
+        return any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
 
     def _encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         memory, finals = self.encoder(src, src_lengths)

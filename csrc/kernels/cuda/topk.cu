@@ -209,11 +209,11 @@ struct RowKernel {
     Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
     const int64_t row = block_index(), k = scan.rows.k;
     const double lse = log_sum_exp(scan.rows.sums + row * scan.lists, shared);
-    T* const log_probs = scan.rows.log_probs + row * k;
+    A* const log_probs = scan.rows.log_probs + row * k;
     int64_t* const tokens = scan.rows.tokens + row * k;
     if (!(lse - lse == 0)) {
       for (int64_t i = thread_index(); i < k; i += kThreads) {
-        log_probs[i] = from_acc<T>(kNothing<A>);
+        log_probs[i] = kNothing<A>;
         tokens[i] = i;
       }
       return;
@@ -224,7 +224,7 @@ struct RowKernel {
       if (own.id == best.id) own = best_behind(best);
       if (thread_index() != 0) continue;
       const double log_prob = static_cast<double>(best.logit) - lse;
-      log_probs[i] = from_acc<T>(static_cast<A>(log_prob < 0 ? log_prob : 0));
+      log_probs[i] = static_cast<A>(log_prob < 0 ? log_prob : 0);
       tokens[i] = best.id;
     }
   }

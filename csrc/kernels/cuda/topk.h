@@ -20,7 +20,7 @@ struct TopkRows {
   int64_t rows, vocabulary, k;  // 1 <= k <= vocabulary
   BlockSum* sums;               // [rows, topk_lists()] scratch
   Token<Acc<T>>* offers;        // [rows, topk_lists(), topk_offers()] scratch
-  T* log_probs;                 // [rows, k] out
+  Acc<T>* log_probs;            // [rows, k] out
   int64_t* tokens;              // [rows, k] out
   // [rows, banned_stride] or null: a row's count of tokens that count in its sum but come last,
   // with a log-prob of -inf; behind it these tokens.

@@ -34,13 +34,15 @@ void check_banned(const char* op, const Choice& choice, const Tensor& like) {
 }
 
 // run.template operator()<T>(TopkRows<T>) with results and scratch for rows like `like`'s.
+// Log-probs have the type of sums: a search adds them up.
 template <class Run>
 Results choose(const char* op, const Tensor& like, const Choice& choice, const Run& run) {
   const int64_t rows = choice.rows, vocabulary = choice.vocabulary, k = choice.k;
   if (choice.banned) check_banned(op, choice, like);
   const auto bytes = like.options().dtype(at::kByte);
   const int64_t lists = rows * topk_lists(vocabulary);
-  const Tensor log_probs = at::empty({rows, k}, like.options());
+  const Tensor log_probs =
+      at::empty({rows, k}, like.options().dtype(accumulator(like.scalar_type())));
   const Tensor tokens = at::empty({rows, k}, like.options().dtype(at::kLong));
   const Tensor sums = at::empty({lists * static_cast<int64_t>(sizeof(BlockSum))}, bytes);
   with_type(like.scalar_type(), [&]<typename T>() {
@@ -48,7 +50,7 @@ Results choose(const char* op, const Tensor& like, const Choice& choice, const R
     const int64_t offers = lists * topk_offers(k);
     const Tensor best = at::empty({offers * static_cast<int64_t>(sizeof(Offer))}, bytes);
     run.template operator()<T>(TopkRows<T>{
-        rows, vocabulary, k, data<BlockSum>(sums), data<Offer>(best), data<T>(log_probs),
+        rows, vocabulary, k, data<BlockSum>(sums), data<Offer>(best), data<Acc<T>>(log_probs),
         data<int64_t>(tokens), choice.banned ? data<const int64_t>(*choice.banned) : nullptr,
         choice.banned ? choice.banned->size(1) : 0});
   });
@@ -67,7 +69,14 @@ Results topk_without(const Tensor& any_logits, const std::optional<Tensor>& bann
   });
 }
 
-Results topk(const Tensor& logits, int64_t k) { return topk_without(logits, std::nullopt, k); }
+// As the ops on the CPU return them.
+Results narrowed(const Results& found, const Tensor& like) {
+  return {std::get<0>(found).to(like.scalar_type()), std::get<1>(found)};
+}
+
+Results topk(const Tensor& logits, int64_t k) {
+  return narrowed(topk_without(logits, std::nullopt, k), logits);
+}
 
 Results linear_topk_without(const Tensor& input, const Tensor& weight,
                             const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
@@ -87,7 +96,7 @@ Results linear_topk_without(const Tensor& input, const Tensor& weight,
 
 Results linear_topk(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                     const std::optional<Tensor>& packed, int64_t k) {
-  return linear_topk_without(input, weight, bias, packed, std::nullopt, k);
+  return narrowed(linear_topk_without(input, weight, bias, packed, std::nullopt, k), input);
 }
 
 }  // namespace

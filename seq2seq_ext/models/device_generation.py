@@ -1,0 +1,77 @@
+"""Beam search of a model whose whole step stays on a GPU."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult
+from seq2seq_ext.decoding.device_search import DeviceBeamSearch
+from seq2seq_ext.decoding.result import gather_attention
+from seq2seq_ext.decoding.step import leaves, reorder
+from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
+
+
+def generate_on_device(
+    decoder: AttentionalDecoder, memory: Memory, options: BeamSearchOptions, has_attention: bool
+) -> BeamSearchResult:
+    """What :func:`beam_search` finds from ``memory``, under options that the device knows.
+
+    The host launches a few steps and then asks whether all sentences have stopped.
+    """
+    told = replace(options, return_attention=has_attention)
+    search = DeviceBeamSearch(len(memory.lengths), told, memory.memory.device)
+    step = FixedStep(decoder, memory, search)
+    attention: list[Tensor] = []
+    with torch.cuda.device_of(memory.memory):  # type: ignore[no-untyped-call]
+        for taken in range(1, told.max_length + 1):
+            step()
+            if taken % step.places == 0 or taken == told.max_length:
+                attention += step.attention.clone()  # behind the last step nobody looks
+                if taken == told.max_length or search.stopped:
+                    break
+    result = search.result()
+    if not has_attention:
+        return result
+    return replace(result, attention=gather_attention(attention, result.rows, result.lengths))
+
+
+class FixedStep:
+    """One step of decoder and search: what it reads and writes is where it was before.
+
+    Attributes:
+        attention: ``[places, N, S]`` of the last steps, from 0 on again after ``places`` of them.
+            S is 0 where nobody wants it.
+    """
+
+    def __init__(
+        self, decoder: AttentionalDecoder, memory: Memory, search: DeviceBeamSearch
+    ) -> None:
+        told, device = search.options[0], memory.memory.device
+        self._decoder, self._search = decoder, search
+        # Lengths on the host would be copied in every step.
+        self._memory = replace(memory, lengths=memory.lengths.to(device))
+        sources = torch.arange(len(search.options), device=device)
+        self._tokens = torch.full((search.rows,), told.bos_id, device=device)
+        self._state = reorder(memory.state, sources.repeat_interleave(told.beam_size))
+        self.places = search.steps_between_questions
+        self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        positions = memory.memory.size(1) if told.return_attention else 0
+        self.attention = memory.memory.new_zeros(self.places, search.rows, positions)
+
+    def __call__(self) -> None:
+        vectors, moved, attention = self._decoder.advance(self._tokens, self._state, self._memory)
+        weight, bias = self._decoder.output_layer()
+        tokens, parents = self._search.choose(
+            *self._search.linear_candidates(self._decoder.project(vectors), weight, bias)
+        )
+        self._tokens.copy_(tokens)
+        for kept, new in zip(_tensors(self._state), _tensors(moved), strict=True):
+            torch.index_select(new, 0, parents, out=kept)
+        if attention is not None and self.attention.size(2):
+            self.attention.index_copy_(0, self._place, attention.unsqueeze(0))
+        self._place.add_(1).remainder_(self.places)
+
+
+def _tensors(state: State) -> list[Tensor]:
+    return [leaf for _, leaf in leaves(state) if isinstance(leaf, Tensor)]

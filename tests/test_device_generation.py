@@ -1,0 +1,173 @@
+"""A model's search that stays on a GPU: on the emulated device, and on a GPU where there is one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda
+from seq2seq_cases import OPTIONS, data, make
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult
+from seq2seq_ext.decoding.device_search import DeviceBeamSearch
+from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
+from seq2seq_ext.models.device_generation import FixedStep, generate_on_device
+from seq2seq_ext.models.generation import generate
+
+MODELS: dict[str, dict[str, Any]] = {
+    "lstm": {"decoder_layers": 2},
+    "gru": {"cell": "gru", "attention": "general", "tie_output": True},
+    "rnn": {"cell": "rnn", "attention": "scaled_dot", "input_feeding": False},
+    "no_attention": {"attention": "none", "tie_output": True, "embedding_size": 9},
+}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "long": {"max_length": 20, "min_length": 11},
+    "one_step": {"max_length": 1},
+    "greedy": {"beam_size": 1, "n_best": 1},
+    "ngrams": {"no_repeat_ngram_size": 1, "length_penalty": "gnmt", "max_length": 12},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_grad() -> Any:
+    with torch.no_grad():
+        yield
+
+
+def start(model: Any, dtype: torch.dtype = torch.float32) -> tuple[AttentionalDecoder, Memory]:
+    """A decoder of this type, and sources that were encoded in float64."""
+    src, src_lengths, _, _ = data(model)
+    memory = model.encode(src, src_lengths)
+    state = {
+        key: tuple(tuple(t.to(dtype) for t in layer) for layer in part)
+        if key == "layers"
+        else part.to(dtype)
+        for key, part in memory.state.items()
+    }
+    keys = None if memory.projected is None else memory.projected.to(dtype)
+    return model.decoder.to(dtype), Memory(memory.memory.to(dtype), keys, memory.lengths, state)
+
+
+class Steps:
+    """The decoder's steps, with weights as kernels of CUDA take them."""
+
+    def __init__(self, decoder: AttentionalDecoder) -> None:
+        self._decoder = decoder
+
+    def step(
+        self, tokens: Tensor, state: State, memory: Memory
+    ) -> tuple[Tensor, State, Tensor | None]:
+        return self._decoder.step(tokens, state, memory, None)
+
+
+def over_steps(decoder: AttentionalDecoder, memory: Memory, options: Any) -> BeamSearchResult:
+    """What the search finds that gets logits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DeviceBeamSearch, "runs", lambda device, options: True)
+        options = [options] * len(memory.lengths)
+        return generate(Steps(decoder), memory, options, decoder.attention is not None)
+
+
+def on_device(decoder: AttentionalDecoder, memory: Memory, options: Any) -> BeamSearchResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttentionalDecoder, "logits", None)  # nobody makes any
+        return generate_on_device(decoder, memory, options, decoder.attention is not None)
+
+
+def assert_same_bits(found: BeamSearchResult, expected: BeamSearchResult) -> None:
+    for name, value in vars(expected).items():
+        other = getattr(found, name)
+        assert value is other is None or torch.equal(other, value), name
+
+
+def options_of(search: str) -> BeamSearchOptions:
+    return replace(OPTIONS, **SEARCHES[search])
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("name", MODELS)
+def test_has_the_bits_of_the_search_over_logits(name: str, search: str) -> None:
+    model, options = make(**MODELS[name]), options_of(search)
+    expected_on_cpu = model.generate(*data(model)[:2], options)
+    decoder, memory = start(model)
+    with emulated_cuda():
+        expected = over_steps(decoder, memory, options)
+        assert_same_bits(on_device(decoder, memory, options), expected)
+    assert torch.equal(expected.tokens, expected_on_cpu.tokens)
+    torch.testing.assert_close(expected.scores, expected_on_cpu.scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_every_type_has_the_bits_of_the_search_over_logits(dtype: torch.dtype) -> None:
+    decoder, memory = start(make(decoder_layers=2, tie_output=True), dtype)
+    with emulated_cuda():
+        expected = over_steps(decoder, memory, OPTIONS)
+        assert_same_bits(on_device(decoder, memory, OPTIONS), expected)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_questions_may_come_at_any_step(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    options = options_of("long")
+    decoder, memory = start(make())
+    with emulated_cuda():
+        expected = on_device(decoder, memory, options)
+        monkeypatch.setattr(DeviceBeamSearch, "steps_between_questions", steps)
+        assert_same_bits(on_device(decoder, memory, options), expected)
+
+
+class Recording(TorchDispatchMode):
+    """What a graph would do: the same calls with the same tensors, into the same memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self._calls.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        for func, args, kwargs, before in self._calls:
+            result = func(*args, **kwargs)
+            for place, value in zip(tree_leaves(before), tree_leaves(result), strict=True):
+                if isinstance(place, Tensor):
+                    place.copy_(value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_recorded_step_is_every_step(name: str) -> None:
+    """Nothing that changes from step to step lies in Python."""
+    options = replace(options_of("ngrams"), return_attention=name != "no_attention")
+    decoder, memory = start(make(**MODELS[name]))
+    searches = [DeviceBeamSearch(4, options, torch.device("cpu")) for _ in range(2)]
+    steps = [FixedStep(decoder, memory, search) for search in searches]
+    with emulated_cuda():
+        for _ in range(options.max_length):
+            steps[0]()
+        steps[1]()
+        with Recording() as recording:
+            steps[1]()
+        for _ in range(options.max_length - 2):
+            recording.replay()
+    assert_same_bits(*(search.result() for search in searches))
+    assert torch.equal(steps[0].attention, steps[1].attention)
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_gpu_has_the_bits_of_the_search_over_logits(name: str, dtype: torch.dtype) -> None:
+    model = make(**MODELS[name]).cuda()
+    src, src_lengths, _, _ = data(model)
+    for options in map(options_of, SEARCHES):
+        cast = model.to(dtype)
+        found = cast.generate(src.cuda(), src_lengths.cuda(), options)
+        memory = cast.encode(src.cuda(), src_lengths.cuda())
+        assert_same_bits(found, over_steps(cast.decoder, memory, options))
