@@ -163,7 +163,7 @@ def test_a_recorded_step_is_every_step(name: str) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", MODELS)
-def test_gpu_has_the_bits_of_the_search_over_logits(name: str, dtype: torch.dtype) -> None:
+def test_gpu_graph_has_the_bits_of_the_search_over_logits(name: str, dtype: torch.dtype) -> None:
     model = make(**MODELS[name]).cuda()
     src, src_lengths, _, _ = data(model)
     for options in map(options_of, SEARCHES):
