@@ -19,12 +19,15 @@ void grad_scores(const AttentionBackward<T>& g) {
     const T* weights = g.weights + t * s.source;
     const T* grad_weights =
         g.grad_weights.data ? g.grad_weights.data + t * g.grad_weights.stride : nullptr;
-    T mean = 0;
+    T mean = 0, rest = 0;
     for (int64_t i = 0; i < s.length; ++i) {
       if (grad_weights) grad[i] += grad_weights[i];
       mean += weights[i] * grad[i];
     }
-    for (int64_t i = 0; i < s.length; ++i) grad[i] = g.in.scale * weights[i] * (grad[i] - mean);
+    // The gradients sum to zero: where keys are alike, what rounding has left of the sum would pass
+    // for grad_query.
+    for (int64_t i = 0; i < s.length; ++i) rest += weights[i] * (grad[i] -= mean);
+    for (int64_t i = 0; i < s.length; ++i) grad[i] = g.in.scale * weights[i] * (grad[i] - rest);
     zero(grad + s.length, s.source - s.length);
   }
 }

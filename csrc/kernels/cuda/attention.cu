@@ -115,8 +115,14 @@ struct GradScoresKernel {
         sum = fused(weights[i], grads[i], sum);
       }
       sum = warp_sum(sum);
+      // The gradients sum to zero: where keys are alike, what rounding has left of the sum would
+      // pass for grad_query.
+      A rest = 0;
+      for (int64_t i = lane_index(); i < length; i += kWarp)
+        rest = fused(weights[i], grads[i] -= sum, rest);
+      rest = warp_sum(rest);
       for (int64_t i = lane_index(); i < s.source; i += kWarp)
-        grads[i] = i < length ? weights[i] * (grads[i] - sum) : A(0);
+        grads[i] = i < length ? weights[i] * (grads[i] - rest) : A(0);
     }
   }
 };
