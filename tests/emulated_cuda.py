@@ -53,7 +53,9 @@ class _Redispatch(TorchDispatchMode):
     """Sends this package's ops to the kernels registered for CUDA."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "seq2seq_ext" and func.has_kernel_for_dispatch_key(DispatchKey.CUDA):
+        traced = bool(types)  # tensors of other classes have no data: they are fake, or functional
+        ours = func.namespace == "seq2seq_ext"
+        if ours and not traced and func.has_kernel_for_dispatch_key(DispatchKey.CUDA):
             return func.redispatch(CUDA, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 

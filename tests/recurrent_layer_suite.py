@@ -139,7 +139,7 @@ class LayerSuite(LayerErrorSuite):
         assert not [n for n in calls.names if n.startswith("seq2seq_ext")]
         torch.testing.assert_close(flatten(ours(x)), flatten(expected))
 
-    @pytest.mark.not_emulated("tracing cannot pass its dispatch mode")
+    @pytest.mark.not_emulated("torch.compile takes no dispatch mode")
     def test_compile_with_lengths(self) -> None:
         _, ours = self.pair(I, H, num_layers=2, bidirectional=True)
         compiled = torch.compile(ours, fullgraph=True, backend="aot_eager", dynamic=True)
@@ -148,6 +148,7 @@ class LayerSuite(LayerErrorSuite):
             expected = flatten(ours(x, lengths=lengths))
             torch.testing.assert_close(flatten(compiled(x, lengths=lengths)), expected)
 
+    @pytest.mark.cpu_only("weights are rounded as they are packed, for the CPU")
     def test_bfloat16_autocast_is_as_exact_as_torchs(self) -> None:
         theirs, ours = self.pair(40, 50, num_layers=2, bidirectional=True)
         x = torch.randn(6, 9, 40, requires_grad=True)

@@ -141,7 +141,7 @@ class PairSuite:
         exact = with_gradients(theirs.double(), x.double().detach().requires_grad_())
         assert_as_exact_as_torch(got, plain, exact)
 
-    @pytest.mark.not_emulated("tracing cannot pass its dispatch mode")
+    @pytest.mark.not_emulated("torch.compile takes no dispatch mode")
     def test_compile_and_export(self) -> None:
         _, ours = self.pair(I, H)
         x = torch.randn(4, 3, I) if isinstance(ours, nn.RNNBase) else torch.randn(3, I)

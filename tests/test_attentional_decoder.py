@@ -105,7 +105,6 @@ def test_gradient_of_one_output_alone():
 
 
 @pytest.mark.parametrize("case", [KINDS[0], KINDS[4], KINDS[8]])
-@pytest.mark.not_emulated("tracing cannot pass its dispatch mode")
 def test_registration(case):
     case = replace(case, B=2, T=2, H=3, L=2)
     inputs = make(case).map(Tensor.requires_grad_)
@@ -125,7 +124,7 @@ def test_registration(case):
     )
 
 
-@pytest.mark.not_emulated("tracing cannot pass its dispatch mode")
+@pytest.mark.not_emulated("torch.compile takes no dispatch mode")
 def test_compiles_to_one_graph():
     inputs = make(Case())
     compiled = torch.compile(ops.attentional_decoder, fullgraph=True, backend="aot_eager")
