@@ -1,6 +1,7 @@
 """The CUDA kernels against cuDNN, eager and compiled PyTorch, with floors; needs a GPU."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seq2seq_ext
-from benchmarks import nmt
-from benchmarks.cuda_device import Floor, compare_with_floor, peak_memory
+from benchmarks import nmt, rivals
+from benchmarks.cuda_device import compare_with_floor, peak_memory
 from benchmarks.decoder import EagerDecoder
+from benchmarks.floors import Need
 from benchmarks.harness import Comparison, Run
+from benchmarks.needs import Decoding
 from seq2seq_ext import ops, reference
 
 GATES = {"LSTM": 4, "GRU": 3}
@@ -62,7 +65,7 @@ def _layer(name: str, batch: int, hidden: int, layers: int, both: bool, ragged: 
     return compare_with_floor(
         f"{name} bfloat16 forward + backward, {'lengths 10..100 % of ' if ragged else ''}"
         f"{batch} x {steps}, H={hidden}, {layers} layers, {directions} directions",
-        Floor(operations=6.0 * int(lengths.sum()) * directions * weights, dtype=torch.bfloat16),
+        [Need(6.0 * int(lengths.sum()) * directions * weights, "bfloat16")],
         _training(ours, x, lambda: ours(x, lengths=given)[0]),
         rivals,
         equal=False,  # the tests compare
@@ -89,9 +92,9 @@ class _Cells(nn.Module):
         return x
 
 
-def _decode_step(rows: int, dtype: torch.dtype) -> Comparison:
+def _decode_step(rows: int, type_name: str) -> Comparison:
     """Row 4: one step of two layers, H = 1024."""
-    size = 1024
+    size, dtype = 1024, getattr(torch, type_name)
     ours, theirs = (
         _layers("LSTM", m, dtype, size, size, num_layers=2).eval() for m in (seq2seq_ext, nn)
     )
@@ -103,8 +106,8 @@ def _decode_step(rows: int, dtype: torch.dtype) -> Comparison:
     inference = torch.inference_mode()
     weights = 2 * 4 * size * 2 * size
     return compare_with_floor(
-        f"LSTM, one step of 2 layers, {rows} rows, H=1024, {dtype}",
-        Floor(weights * dtype.itemsize, 2.0 * rows * weights, dtype),
+        f"LSTM, one step of 2 layers, {rows} rows, H=1024, {type_name}",
+        [Need(2.0 * rows * weights, type_name, weights * dtype.itemsize)],
         inference(lambda: ours(x, state)[0]),
         {
             "nn.LSTM": inference(lambda: theirs(x, state)[0]),
@@ -129,7 +132,7 @@ def _attention_step(sentences: int, beams: int) -> Comparison:
     inference = torch.inference_mode()
     return compare_with_floor(
         f"Additive attention step, {sentences} memories x {beams} queries, S=50, A=512, M=1024",
-        Floor(4.0 * sum(t.numel() for t in (query, keys, memory))),
+        [Need(0.0, bytes=sum(t.nbytes for t in (query, keys, memory)))],
         inference(lambda: ops.additive_attention(*arguments)),
         {
             "eager PyTorch": inference(lambda: reference.additive_attention(*arguments)),
@@ -157,7 +160,7 @@ def _attention_training() -> Comparison:
     print(f"    memory: ours {used[0]:.1f} MiB, eager {used[1]:.1f} MiB")
     return compare_with_floor(
         "Additive attention, 32 sentences, T=50, S=50, A=256, M=512: forward + backward",
-        Floor(4.0 * 2 * sum(t.numel() for t in inputs)),
+        [Need(0.0, bytes=2 * sum(t.nbytes for t in inputs))],
         ours,
         {
             "eager PyTorch": eager,
@@ -167,42 +170,57 @@ def _attention_training() -> Comparison:
     )
 
 
-def _topk(rows: int, dtype: torch.dtype, *, projected: bool) -> Comparison:
-    """Row 6: V = 32k, of logits or of a projection from H = 1024."""
-    vocabulary, size = 32_000, 1024
+def _best(logits: Tensor) -> Tensor:
+    return logits.log_softmax(1).topk(10).values
+
+
+def _beamgrad_rows(logits: Tensor) -> Any:
+    """beamgrad's ``TopRows`` for such logits, or None."""
+    if (rival := rivals.load("beamgrad", on_gpu=True)) is None:
+        return None
+    rows = rival.TopRows(*logits.shape, 10, device=logits.device, dtype=logits.dtype)
+    rows.logits.copy_(logits)
+    return rows
+
+
+def _topk(rows: int, type_name: str) -> list[Comparison]:
+    """Row 6: V = 32k, of logits and of a projection from H = 1024."""
+    vocabulary, size, dtype = 32_000, 1024, getattr(torch, type_name)
     torch.manual_seed(0)
     x = torch.randn(rows, size, device="cuda", dtype=dtype)
     weight = torch.randn(vocabulary, size, device="cuda", dtype=dtype) / 20
-    logits = linear(x, weight)
+    logits, is_float32 = linear(x, weight), dtype == torch.float32
+    compiled = torch.compile(_best, dynamic=False)
+    of_logits: dict[str, Run] = {
+        "log_softmax + topk": lambda: _best(logits),
+        "the same, compiled": lambda: compiled(logits),
+    }
+    of_inputs: dict[str, Run] = {"F.linear + log_softmax + topk": lambda: _best(linear(x, weight))}
+    if (theirs := _beamgrad_rows(logits)) is not None:
 
-    def eager(logits: Tensor) -> Tensor:
-        return logits.log_softmax(1).topk(10).values
+        def projected() -> Tensor:
+            torch.mm(x, weight.t(), out=theirs.logits)
+            return theirs()  # type: ignore[no-any-return]
 
-    compiled = torch.compile(eager, dynamic=False)
-    inference = torch.inference_mode()
-    if not projected:
-        return compare_with_floor(
-            f"Log-softmax + top-10, {rows} rows, V=32k, {dtype}",
-            Floor(logits.numel() * dtype.itemsize),
-            inference(lambda: ops.log_softmax_topk(logits, 10)[0]),
-            {
-                "log_softmax + topk": inference(lambda: eager(logits)),
-                "the same, compiled": inference(lambda: compiled(logits)),
-            },
-            atol=1e-4 if dtype == torch.float32 else 0.1,
-        )
-    return compare_with_floor(
-        f"Projection + log-softmax + top-10, {rows} rows, H=1024, V=32k, {dtype}",
-        Floor(weight.numel() * dtype.itemsize, 2.0 * rows * weight.numel(), dtype),
-        inference(lambda: ops.linear_log_softmax_topk(x, weight, None, 10)[0]),
-        {"F.linear + log_softmax + topk": inference(lambda: eager(linear(x, weight)))},
-        atol=1e-3 if dtype == torch.float32 else 0.2,
-    )
-
-
-def _on_gpu(decode: EagerDecoder, src: Tensor, lengths: Tensor) -> Tensor:
-    with torch.device("cuda"):
-        return decode(src, lengths)
+        of_logits["beamgrad"] = theirs
+        of_inputs["F.linear + beamgrad"] = projected
+    with torch.inference_mode():
+        return [
+            compare_with_floor(
+                f"Log-softmax + top-10, {rows} rows, V=32k, {type_name}",
+                [Need(0.0, bytes=logits.nbytes)],
+                lambda: ops.log_softmax_topk(logits, 10)[0],
+                of_logits,
+                atol=1e-4 if is_float32 else 0.1,
+            ),
+            compare_with_floor(
+                f"Projection + log-softmax + top-10, {rows} rows, H=1024, V=32k, {type_name}",
+                [Need(2.0 * rows * weight.numel(), type_name, weight.nbytes)],
+                lambda: ops.linear_log_softmax_topk(x, weight, None, 10)[0],
+                of_inputs,
+                atol=1e-3 if is_float32 else 0.2,
+            ),
+        ]
 
 
 def _whole_decode(batch: int) -> Comparison:
@@ -210,18 +228,19 @@ def _whole_decode(batch: int) -> Comparison:
     model = nmt.build_model().cuda()
     options = nmt.search_options(model)
     src, lengths = (t.cuda() for t in nmt.sources(batch))
-    rivals: dict[str, Run] = {}
-    for name, compiled in (("eager PyTorch", False), ("compiled PyTorch", True)):
-        rival = EagerDecoder(model, options, compiled=compiled)
-        rivals[name] = lambda rival=rival: _on_gpu(rival, src, lengths)  # type: ignore[misc]
-    print("    without transformers, JoeyNMT and beamgrad: their drivers feed the CPU only")
-    parameters = sum(p.numel() for p in model.decoder.parameters())
-    rows = batch * options.beam_size
+    decoders = {
+        "eager PyTorch": EagerDecoder(model, options, compiled=False),
+        "compiled PyTorch": EagerDecoder(model, options, compiled=True),
+    }
+    for name in rivals.DECODERS:
+        if (rival := rivals.load(name, on_gpu=True)) is not None:
+            decoders[rival.NAME] = rival.Decoder(model, options)
+    work = Decoding.of([[(nmt.SOURCE_LENGTH, nmt.STEPS)] * batch], options.beam_size)
     return compare_with_floor(
         f"Translation, batch of {batch}, beam 5, 30 steps, V=32k",
-        Floor(4.0 * nmt.STEPS * parameters, 2.0 * nmt.STEPS * rows * parameters),
+        work.needs(model, "float32"),
         torch.inference_mode()(lambda: model.generate(src, lengths, options)),
-        rivals,
+        {name: partial(decode, src, lengths) for name, decode in decoders.items()},
         equal=False,
     )
 
@@ -232,13 +251,13 @@ def run() -> list[Comparison]:
     if seq2seq_ext.info()["cuda"] == "not built":
         raise SystemExit("benchmarks cuda: expected a build with CUDA kernels, got one without")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    both = (torch.float32, torch.bfloat16)
+    both = ("float32", "bfloat16")
     return [
         *_layer_rows(),
-        *(_decode_step(rows, dtype) for rows in (5, 40, 160, 640) for dtype in both),
+        *(_decode_step(rows, name) for rows in (5, 40, 160, 640) for name in both),
         _attention_step(32, 5),
         _attention_step(1, 5),
         _attention_training(),
-        *(_topk(640, dtype, projected=p) for p in (False, True) for dtype in both),
+        *(row for name in both for row in _topk(640, name)),
         *(_whole_decode(batch) for batch in (1, 32, 128)),
     ]

@@ -1,14 +1,15 @@
 """Timing on a GPU, and what it can do at most."""
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 
-from benchmarks.harness import Comparison, Run, Timing, compare
+from benchmarks.floors import Need, floor
+from benchmarks.harness import Comparison, Run, compare
 
 
 def seconds_of(run: Run) -> float:
@@ -36,34 +37,21 @@ def bandwidth() -> float:
 
 
 @cache
-def matrix_rate(dtype: torch.dtype) -> float:
+def matrix_rate(dtype: str) -> float:
     """Operations a second of a large square product."""
     size = 8192
-    a, b = (torch.randn(size, size, device="cuda").to(dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, device="cuda").to(getattr(torch, dtype)) for _ in range(2))
     return _rate(2 * size**3, lambda: a @ b)
 
 
-@dataclass
-class Floor:
-    """What a piece of work takes at least."""
-
-    bytes: float = 0.0
-    operations: float = 0.0
-    dtype: torch.dtype = torch.float32  # of the operations
-
-    def timing(self) -> Timing:
-        seconds = self.bytes / bandwidth()
-        if self.operations:
-            seconds = max(seconds, self.operations / matrix_rate(self.dtype))
-        return Timing("the floor", seconds, seconds, seconds)
-
-
 def compare_with_floor(
-    work: str, floor: Floor, ours: Run, rivals: dict[str, Run], **keywords: Any
+    work: str, needs: Sequence[Need], ours: Run, rivals: dict[str, Run], **keywords: Any
 ) -> Comparison:
-    """:func:`compare` on a GPU; the floor stands last."""
+    """:func:`compare` on a GPU, with the floor of what the parts of the work need there."""
     comparison = compare(work, ours, rivals, seconds_of=seconds_of, **keywords)
-    comparison.timings.append(floor.timing())
+    needs = [replace(need, memory="HBM") for need in needs]
+    rates = {need.dtype: matrix_rate(need.dtype) for need in needs}
+    comparison.floor = floor(needs, {**rates, "HBM": bandwidth()})
     return comparison
 
 

@@ -26,13 +26,14 @@ class EagerDecoder:
     def __call__(self, src: Tensor, lengths: Tensor) -> Tensor:
         options, batch, beams = self.options, len(src), self.options.beam_size
         source, state = self.model.encode(src, lengths)
-        rows = torch.arange(batch).repeat_interleave(beams)
+        sentences = torch.arange(batch, device=src.device)
+        rows = sentences.repeat_interleave(beams)
         source, state = type(source)(*(part[rows] for part in source)), state.rows(rows)
-        tokens = torch.full((batch * beams,), options.bos_id)
-        sums = torch.full((batch, beams), -torch.inf)
+        tokens = torch.full((batch * beams,), options.bos_id, device=src.device)
+        sums = torch.full((batch, beams), -torch.inf, device=src.device)
         sums[:, 0] = 0
         found = tokens.new_empty(batch, beams, 0)
-        first = torch.arange(batch)[:, None] * beams
+        first = sentences[:, None] * beams
         for length in range(1, options.max_length + 1):
             logits, state = self.step(tokens, source, state)
             log_probs = logits.log_softmax(1)

@@ -1,6 +1,7 @@
 """The machine's best rates, and the least time that a piece of work can take on it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ class Need:
         operations: multiplications and additions of its products.
         dtype: the type of the products.
         bytes: what has to be read at least once.
-        memory: where that lies, ``"L3"`` or ``"DRAM"``.
+        memory: where that lies, ``"L3"`` or ``"DRAM"``; on a GPU it is the GPU's own.
     """
 
     operations: float
@@ -44,6 +45,15 @@ class Floor:
     def __str__(self) -> str:
         rates = ", ".join(f"{name} {rate / 1e9:.0f} G/s" for name, rate in self.rates.items())
         return f"{self.seconds * 1e3:.3f} ms ({rates})"
+
+
+def floor(needs: Sequence[Need], rates: dict[str, float]) -> Floor:
+    """Of parts that follow one another."""
+    seconds = 0.0
+    for need in needs:
+        reading = need.bytes / rates[need.memory] if need.bytes else 0.0
+        seconds += max(need.operations / rates[need.dtype], reading)
+    return Floor(seconds, rates)
 
 
 class Probe:
@@ -67,12 +77,7 @@ class Probe:
 
     def floor(self) -> Floor:
         # The best: threads of a rival that still spin only take away from it.
-        rates = {name: max(samples) for name, samples in self._rates.items()}
-        seconds = 0.0
-        for need in self._needs:
-            reading = need.bytes / rates[need.memory] if need.bytes else 0.0
-            seconds += max(need.operations / rates[need.dtype], reading)
-        return Floor(seconds, rates)
+        return floor(self._needs, {name: max(samples) for name, samples in self._rates.items()})
 
 
 @cache

@@ -1,14 +1,18 @@
 """beamgrad's search over the eager model."""
 
+from typing import Any
+
 import beamgrad
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.rivals.eager import EagerSeq2Seq
 from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.models import Seq2Seq
 
-NAME = f"beamgrad {beamgrad.__version__} + eager PyTorch"
+HAS_CUDA = beamgrad.cuda_available()
+VERSION = f"beamgrad {beamgrad.__version__}"
+NAME = f"{VERSION} + eager PyTorch"
 
 
 class Decoder:
@@ -28,12 +32,13 @@ class Decoder:
     def __call__(self, src: Tensor, lengths: Tensor) -> list[list[int]]:
         batch, beams = src.size(0), self.options.beam_size
         source, state = self.model.encode(src, lengths)
-        first = torch.arange(batch)[:, None] * beams
-        state = state.rows(torch.arange(batch).repeat_interleave(beams))
+        sentences = torch.arange(batch, device=src.device)
+        first = sentences[:, None] * beams
+        state = state.rows(sentences.repeat_interleave(beams))
 
         def step(beam: beamgrad.BeamState) -> Tensor:
             nonlocal state
-            tokens = torch.full((batch * beams,), self.options.bos_id)
+            tokens = torch.full((batch * beams,), self.options.bos_id, device=src.device)
             if beam.step > 0:
                 tokens = beam.tokens.clamp(min=0).flatten()
                 state = state.rows((first + beam.parents.clamp(min=0)).flatten())
@@ -48,17 +53,20 @@ class Decoder:
 
 
 class TopRows:
-    """The best tokens of each row of a linear layer: one step of its search, without a model."""
+    """The best tokens of each row of ``logits``: one step of its search, without a model.
 
-    def __init__(self, layer: nn.Linear, rows: int, k: int) -> None:
-        self.weight, self.bias = layer.weight.detach().t(), layer.bias.detach()
+    Attributes:
+        logits: ``[rows, vocabulary]``, for the caller to fill.
+    """
+
+    def __init__(self, rows: int, vocabulary: int, k: int, **where: Any) -> None:
         # At step 0 it reads the first beam only, of all that it wants to see.
-        self.logits = torch.zeros(rows, 1, k, layer.out_features)
-        self.options = beamgrad.BeamOptions(beam_size=k, validate_inputs=False)
+        self._steps = torch.zeros(rows, 1, k, vocabulary, **where)
+        self._options = beamgrad.BeamOptions(beam_size=k, validate_inputs=False)
+        self.logits = self._steps[:, 0, 0]
 
     @torch.inference_mode()
-    def __call__(self, x: Tensor) -> Tensor:
-        torch.addmm(self.bias, x, self.weight, out=self.logits[:, 0, 0])
-        found = beamgrad.decode(self.logits, self.options, from_logits=True)
-        scores: Tensor = found.final_raw_scores
+    def __call__(self) -> Tensor:
+        found = beamgrad.decode(self._steps, self._options, from_logits=True)
+        scores: Tensor = found.final_raw_scores.to(self.logits.dtype)
         return scores

@@ -31,7 +31,7 @@ class State(NamedTuple):
 class EagerSeq2Seq(nn.Module):
     """Takes over the weights of an LSTM ``Seq2Seq`` with additive attention.
 
-    What is a plain Linear or Embedding there is shared; the layers are torch.nn's.
+    What is a plain Linear or Embedding there is shared; the layers are torch.nn's, where it is.
     """
 
     def __init__(self, model: Seq2Seq) -> None:
@@ -65,15 +65,15 @@ class EagerSeq2Seq(nn.Module):
         )
         self.v = decoder.attention.v
         self.combine, self.output = decoder.combine, decoder.output
-        self.eval()
+        self.to(self.v.device).eval()
 
     def encode(self, src: Tensor, lengths: Tensor) -> tuple[Source, State]:
         packed = pack_padded_sequence(
-            self.source_embedding(src), lengths, batch_first=True, enforce_sorted=False
+            self.source_embedding(src), lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         packed, finals = self.encoder(packed)
         memory, _ = pad_packed_sequence(packed, batch_first=True, total_length=src.size(1))
-        mask = torch.arange(src.size(1)) < lengths[:, None]
+        mask = torch.arange(src.size(1), device=src.device) < lengths[:, None]
         return Source(memory, self.key(memory), mask), self.initial_state(*finals)
 
     def initial_state(self, hidden: Tensor, cell: Tensor) -> State:

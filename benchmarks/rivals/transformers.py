@@ -110,10 +110,10 @@ class Decoder:
 
     @torch.inference_mode()
     def __call__(self, src: Tensor, lengths: Tensor) -> list[list[int]]:
-        options = self.options
+        options, places = self.options, torch.arange(src.size(1), device=src.device)
         found = self.generator.generate(
             src,
-            attention_mask=(torch.arange(src.size(1)) < lengths[:, None]).long(),
+            attention_mask=(places < lengths[:, None]).long(),
             num_beams=options.beam_size,
             max_new_tokens=options.max_length,
             min_new_tokens=max(options.min_length - 1, 0),
