@@ -1,10 +1,13 @@
 """Additive attention against eager and compiled PyTorch."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from benchmarks.floors import Need, memory_of
 from benchmarks.harness import Comparison, compare
+from benchmarks.memory import peak_of
 from seq2seq_ext import ops, reference
 
 
@@ -36,28 +39,34 @@ def _step(sentences: int, beams: int) -> Comparison:
     )
 
 
-def _training() -> Comparison:
+NAMES = ("ours", "eager PyTorch", "compiled PyTorch")
+
+
+def contender(name: str) -> Callable[[], tuple[Tensor, ...]]:
+    """Forward and backward of T = 50 queries; returns the gradients."""
     torch.manual_seed(0)
     query = torch.randn(32, 50, 256, requires_grad=True)
     keys = torch.randn(32, 50, 256, requires_grad=True)
     memory = torch.randn(32, 50, 512, requires_grad=True)
     v, lengths = torch.randn(256, requires_grad=True), torch.randint(25, 51, (32,))
     inputs = (query, keys, v, memory)
+    attend = ops.additive_attention if name == "ours" else reference.additive_attention
+    if name == "compiled PyTorch":
+        attend = torch.compile(attend, dynamic=False)
+    return lambda: torch.autograd.grad(attend(*inputs, lengths)[0].sum(), inputs)
 
-    def ours() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(ops.additive_attention(*inputs, lengths)[0].sum(), inputs)
 
-    def eager() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(reference.additive_attention(*inputs, lengths)[0].sum(), inputs)
-
-    compiled = torch.compile(reference.additive_attention, dynamic=False)
-
-    def compiled_step() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(compiled(*inputs, lengths)[0].sum(), inputs)
-
-    work = "Additive attention, 32 sentences, T=50, S=50, A=256, M=512: forward + backward"
-    rivals = {"eager PyTorch": eager, "compiled PyTorch": compiled_step}
-    return compare(work, ours, rivals, seconds=6, atol=1e-3)
+def _training() -> Comparison:
+    ours, *rivals = NAMES
+    comparison = compare(
+        "Additive attention, 32 sentences, T=50, S=50, A=256, M=512: forward + backward",
+        contender(ours),
+        {name: contender(name) for name in rivals},
+        seconds=6,
+        atol=1e-3,
+    )
+    comparison.peaks = {name: peak_of("attention", name) for name in NAMES}
+    return comparison
 
 
 def run() -> list[Comparison]:

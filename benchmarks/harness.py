@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -30,11 +30,16 @@ class Timing:
 
 @dataclass
 class Comparison:
-    """Ours first, then the rivals."""
+    """Ours first, then the rivals.
+
+    Attributes:
+        peaks: bytes at the peak of a step, by contender.
+    """
 
     work: str
     timings: list[Timing]
     floor: Floor | None = None
+    peaks: dict[str, int] = field(default_factory=dict)
 
     def ratio(self, timing: Timing) -> float:
         """How many times ours is faster."""
@@ -45,8 +50,11 @@ class Comparison:
         lines = [f"{self.work}: {ours}"]
         if self.floor:
             lines.append(f"    {self.floor.seconds / ours.median:6.0%} of the floor: {self.floor}")
+        lines += [f"    {self.ratio(rival):6.2f}x over {rival.name}: {rival}" for rival in rivals]
         return lines + [
-            f"    {self.ratio(rival):6.2f}x over {rival.name}: {rival}" for rival in rivals
+            f"    peak memory of {name}: {peak / 2**20:.1f} MiB, "
+            f"{peak / self.peaks[ours.name]:.2f}x ours"
+            for name, peak in self.peaks.items()
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +147,7 @@ def _check_equal(work: str, results: dict[str, list[Tensor]], atol: float) -> No
     expected = next(iter(results.values()))
     for name, got in results.items():
         for a, b in zip(expected, got, strict=False):
-            if not torch.allclose(a, b, atol=atol, rtol=1e-3):
+            if not torch.allclose(a, b.to(a.dtype), atol=atol, rtol=1e-3):
                 raise AssertionError(f"{work}: {name} differs by {(a - b).abs().max():.2e}")
 
 

@@ -65,13 +65,16 @@ class Decoding:
         ]
 
 
-def training(model: Seq2Seq, source_lengths: Tensor, target_lengths: Tensor) -> list[Need]:
-    """Forward, and the gradients of weights and inputs: three products for each matrix.
-
-    Targets have BOS and EOS. The logits are made again for backward: nothing holds them.
+def training(
+    model: Seq2Seq, source_lengths: Tensor, target_lengths: Tensor, dtype: str = "float32"
+) -> list[Need]:
+    """Forward, and the gradients of weights and inputs: three products for each matrix, of
+    ``dtype``, and for what attends, of float32. Targets have BOS and EOS.
     """
-    output = _weights(model.decoder.output)
     source, target = int(source_lengths.sum()), int((target_lengths - 1).sum())
     pairs = int((source_lengths * (target_lengths - 1)).sum())
-    products = source * _source(model) + target * (_step_weights(model) + output)
-    return [Need(2.0 * (3.0 * (products + pairs * _attention(model)) + target * output))]
+    each_target = _step_weights(model) + _weights(model.decoder.output)
+    return [
+        Need(6.0 * (source * _source(model) + target * each_target), dtype),
+        Need(6.0 * pairs * _attention(model)),
+    ]

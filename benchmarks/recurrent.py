@@ -27,10 +27,11 @@ def _inference(run: Run) -> Run:
     return torch.inference_mode()(run)
 
 
-def _training(module: nn.Module, run: Run) -> Run:
+def _training(module: nn.Module, run: Run, autocast: bool = False) -> Run:
     def step() -> Any:
         module.zero_grad()
-        output = run()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = run()
         output[0].sum().backward()
         return output[0].detach()
 
@@ -102,7 +103,7 @@ def padded(name: str) -> list[Comparison]:
 
 
 def ragged(name: str) -> list[Comparison]:
-    """64 rows of 5..50, one bidirectional layer, H = 512: forward and a training step."""
+    """64 rows of 5..50, one bidirectional layer, H = 512: forward and training steps."""
     ours, theirs = _pair(name, 512, 512, bidirectional=True)
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(5, 51, (64,), generator=generator)
@@ -125,17 +126,22 @@ def ragged(name: str) -> list[Comparison]:
         seconds=6,
         needs=[Need(operations)],
     )
-    step = compare(
-        f"{work}: training step",
-        _training(ours, run),
-        {
-            f"nn.{name} packed": _training(theirs, packed),
-            f"nn.{name} padded": _uncompared(_training(theirs, lambda: theirs(x))),
-        },
-        seconds=9,
-        needs=[Need(2.5 * operations)],  # forward, weights' gradients, states'; the input's: none
-    )
-    return [forward, step]
+    steps = [
+        compare(
+            f"{work}: training step{', bfloat16 autocast' if autocast else ''}",
+            _training(ours, run, autocast),
+            {
+                f"nn.{name} packed": _training(theirs, packed, autocast),
+                f"nn.{name} padded": _uncompared(_training(theirs, lambda: theirs(x), autocast)),
+            },
+            seconds=9,
+            atol=0.05 if autocast else 1e-4,
+            # Forward, weights' gradients, states'; the input's: none.
+            needs=[Need(2.5 * operations, "bfloat16" if autocast else "float32")],
+        )
+        for autocast in (False, True)
+    ]
+    return [forward, *steps]
 
 
 def all_of(name: str) -> list[Comparison]:

@@ -1,9 +1,7 @@
-"""A training step of the translation model, its time and its memory, against eager PyTorch."""
+"""A training step of the translation model, its time and its memory, against eager PyTorch;
+in float32 and under autocast."""
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +9,12 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import nmt
 from benchmarks.harness import Comparison, compare
+from benchmarks.memory import peak_of
 from benchmarks.needs import training
 from benchmarks.rivals.eager import EagerSeq2Seq
 
 Step = Callable[[], Tensor]
+AUTOCAST = ", bfloat16 autocast"
 NAMES = ("ours", "eager", "eager, real tokens only", "compiled steps")
 
 
@@ -39,61 +39,44 @@ def eager_loss(model: EagerSeq2Seq, output: nn.Linear, step: Callable, real_only
 
 def contender(name: str) -> Step:
     """A training step without the optimiser, which is torch's for everybody; returns the loss."""
+    name, autocast = name.removesuffix(AUTOCAST), name.endswith(AUTOCAST)
     model = nmt.build_model().train()
     if name == "ours":
-        return _step(model, lambda: model.loss(*nmt.training_batch(64, 50)))
+        return _step(lambda: model.loss(*nmt.training_batch(64, 50)), autocast, model)
     rival, output = EagerSeq2Seq(model).train(), model.decoder.output
     rival.output = nn.Identity()
     step = torch.compile(rival.step) if name == "compiled steps" else rival.step
     real_only = name != "eager"
-    return _step(model, lambda: eager_loss(rival, output, step, real_only), rival)
+    return _step(lambda: eager_loss(rival, output, step, real_only), autocast, model, rival)
 
 
-def _step(model: nn.Module, loss: Step, *others: nn.Module) -> Step:
+def _step(loss: Step, autocast: bool, *modules: nn.Module) -> Step:
     def step() -> Tensor:
-        for module in (model, *others):
-            module.zero_grad()
-        value = loss()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value = loss()
         value.backward()
+        for module in modules:
+            module.zero_grad()
         return value.detach()
 
     return step
 
 
-def peak_memory(name: str) -> int:
-    """Bytes that two steps add to the peak of a fresh process: gradients and activations."""
-    run = (sys.executable, "-m", "benchmarks.training", name)
-    return int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
-
-
-def _peak_rss() -> int:
-    """Of this process alone; what getrusage tells begins with the parent's peak."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
+def _compare(dtype: str, suffix: str, atol: float) -> Comparison:
+    _, src_lengths, _, tgt_lengths = nmt.training_batch(64, 50)
+    ours, *rivals = NAMES
+    work = "Training step: BiLSTM 2x512, LSTM 2x512, additive, input feeding, V=32k, 64 of 5..50"
+    comparison = compare(
+        work + suffix,
+        contender(ours + suffix),
+        {name: contender(name + suffix) for name in rivals},
+        seconds=40,
+        atol=atol,
+        needs=training(nmt.build_model(), src_lengths, tgt_lengths, dtype),
+    )
+    comparison.peaks = {name: peak_of("training", name + suffix) for name in NAMES}
+    return comparison
 
 
 def run() -> list[Comparison]:
-    ours, *rivals = NAMES
-    _, src_lengths, _, tgt_lengths = nmt.training_batch(64, 50)
-    work = "Training step: BiLSTM 2x512, LSTM 2x512, additive, input feeding, V=32k, 64 of 5..50"
-    comparison = compare(
-        work,
-        contender(ours),
-        {name: contender(name) for name in rivals},
-        seconds=40,
-        atol=1e-3,
-        needs=training(nmt.build_model(), src_lengths, tgt_lengths),
-    )
-    peaks = {name: peak_memory(name) for name in NAMES}
-    for name in NAMES:
-        ratio = peaks[name] / peaks[ours]
-        print(f"    peak memory of {name}: {peaks[name] / 2**20:.0f} MiB, {ratio:.2f}x ours")
-    return [comparison]
-
-
-if __name__ == "__main__":
-    step = contender(sys.argv[1])
-    before = _peak_rss()
-    step()
-    step()
-    print(_peak_rss() - before)
+    return [_compare("float32", "", 1e-3), _compare("bfloat16", AUTOCAST, 0.05)]

@@ -66,6 +66,6 @@ def test_needs_of_a_small_model():
     assert encoder == Need(2.0 * 11 * source, "int8")
     assert decoder == Need(2.0 * 9 * (step + 14), "int8", 5 * (step + 14), "L3")
     assert scores == Need(2.0 * 37 * attention)
-    (need,) = training(model, torch.tensor([4, 2]), torch.tensor([3, 2]))
-    products = 6 * source + 3 * (step + 14) + (8 + 2) * attention
-    assert need == Need(2.0 * (3 * products + 3 * 14))
+    products, scores = training(model, torch.tensor([4, 2]), torch.tensor([3, 2]), "bfloat16")
+    assert products == Need(6.0 * (6 * source + 3 * (step + 14)), "bfloat16")
+    assert scores == Need(6.0 * (8 + 2) * attention)
