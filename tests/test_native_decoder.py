@@ -11,6 +11,7 @@ from seq2seq_cases import OPTIONS, SIZES, VARIANTS, data, make, name
 
 from seq2seq_ext import Decoder
 from seq2seq_ext.decoding import BeamSearchOptions, beam_search
+from seq2seq_ext.ops.encoder_inference import encoder_inference
 from seq2seq_ext.reference import seq2seq as reference
 
 IDS = {"bos_id": 2, "eos_id": 3, "pad_id": 0}
@@ -184,10 +185,11 @@ def test_goes_on_with_the_instruction_set_it_was_made_for():
     src, src_lengths, _, _ = data(model)
     decoder = Decoder(model)
     expected = decoder.generate(src, src_lengths, OPTIONS)
-    memory, before = decoder.encode(src, src_lengths), torch.ops.seq2seq_ext.isa()
+    encoded = encoder_inference(decoder._encoder, src, src_lengths)
+    search, before = decoder._search([OPTIONS] * len(src), src_lengths), torch.ops.seq2seq_ext.isa()
     try:
         torch.ops.seq2seq_ext.set_isa("baseline")
-        found = decoder._generate(memory, [OPTIONS] * len(src))
+        found = decoder._run(search, src_lengths, *encoded)
     finally:
         torch.ops.seq2seq_ext.set_isa(before)
     assert torch.equal(found.log_probs, expected.log_probs)

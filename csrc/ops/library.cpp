@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "encoder_inference.h"
 #include "floors.h"
 #include "kernels/isa.h"
 #include "packed.h"
@@ -57,6 +58,11 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "layers_inference(str cell, Tensor input, Tensor? lengths, Tensor? h_0, Tensor? c_0, "
       "Tensor[] weights, int state, Tensor[] packed, bool batch_first) -> Tensor[]",
       &layers_inference);
+  m.def(
+      "encoder_inference(Tensor src, Tensor lengths, Tensor? embedding, str cell, Tensor[] layers, "
+      "int hidden_size, Tensor?[] projection, Tensor?[] bridge, Tensor?[] cell_bridge, "
+      "Tensor?[] keys, bool feeds) -> (Tensor memory, Tensor keys, Tensor state)",
+      &encoder_inference);
   m.def("floor_multiply(ScalarType dtype, int steps) -> int", &floor_multiply);
   m.def("floor_read(Tensor buffer, int times) -> int", &floor_read);
   m.def("built_for_torch() -> str", &built_for_torch);

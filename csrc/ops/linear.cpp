@@ -83,13 +83,6 @@ Tensor linear_pack(const Tensor& weight, std::optional<at::ScalarType> asked) {
                                             : pack<double>(weight, dtype);
 }
 
-Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-              const std::optional<Tensor>& given) {
-  const Tensor packed = check_linear("linear", input, weight, bias, given);
-  return weight.scalar_type() == at::kFloat ? multiply<float>(input, weight, bias, packed)
-                                            : multiply<double>(input, weight, bias, packed);
-}
-
 // The gradients of input, weight and bias; empty where they are not wanted.
 template <typename T>
 std::tuple<Tensor, Tensor, Tensor> gradients(const GemmKernels<T>& gemm, const Tensor& grad,
@@ -144,10 +137,17 @@ Tensor check_linear(const char* op, const Tensor& input, const Tensor& weight,
   return given->contiguous();
 }
 
+Tensor linear_forward(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                      const std::optional<Tensor>& given) {
+  const Tensor packed = check_linear("linear", input, weight, bias, given);
+  return weight.scalar_type() == at::kFloat ? multiply<float>(input, weight, bias, packed)
+                                            : multiply<double>(input, weight, bias, packed);
+}
+
 TORCH_LIBRARY_IMPL(seq2seq_ext, CatchAll, m) { m.impl("linear_packed_shape", &packed_shape); }
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CPU, m) {
-  m.impl("linear", &linear);
+  m.impl("linear", &linear_forward);
   m.impl("linear_backward", &linear_backward);
   m.impl("linear_pack", &linear_pack);
 }

@@ -26,4 +26,9 @@ at::Tensor check_linear(const char* op, const at::Tensor& input, const at::Tenso
                         const std::optional<at::Tensor>& bias,
                         const std::optional<at::Tensor>& given);
 
+// The CPU's linear op: input [..., I] -> [..., O].
+at::Tensor linear_forward(const at::Tensor& input, const at::Tensor& weight,
+                          const std::optional<at::Tensor>& bias,
+                          const std::optional<at::Tensor>& packed);
+
 }  // namespace seq2seq_ext

@@ -7,7 +7,6 @@
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
 #include <array>
@@ -16,7 +15,7 @@
 #include "kernels/isa.h"
 #include "packed.h"
 #include "recurrent.h"
-#include "recurrent_team.h"
+#include "recurrent_run.h"
 
 namespace seq2seq_ext {
 
@@ -25,37 +24,6 @@ namespace {
 using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 using Results = std::vector<Tensor>;
-
-// A module's weights and how to read them.
-struct Module {
-  CellKind cell;
-  int64_t layers, directions;
-  bool is_double;
-  WeightType type;
-  std::vector<RecurrentSizes> sizes;  // [L]
-  std::vector<const Tensor*> packed;  // [L]
-};
-
-// Rows of features at (time, batch), of the module's type.
-struct Strided {
-  void* data;
-  int64_t time_stride, batch_stride;
-
-  template <typename T>
-  Sequence<T> as() const {
-    return {static_cast<T*>(data), time_stride, batch_stride};
-  }
-};
-
-// What a call computes on. Initial states that are null are zero.
-struct Call {
-  const Ragged& ragged;
-  int64_t steps;
-  Strided input;          // [T, B, I]
-  const void *h_0, *c_0;  // [L*D, B, P], [L*D, B, H]
-  Strided output;         // [T, B, D*P], of the last layer
-  void *h_n, *c_n;        // as h_0, c_0; h_n may be the output of one step
-};
 
 // Data and nothing more: no gradient, subclass, trace or transform to keep informed.
 bool is_plain(const Tensor& t) {
@@ -85,15 +53,8 @@ bool are_lengths(const MaybeTensor& t, int64_t batch, int64_t steps) {
   return true;
 }
 
-bool is_cell_name(c10::string_view name, CellKind& cell) {
-  if (name == "LSTM") return cell = CellKind::kLstm, true;
-  if (name == "GRU") return cell = CellKind::kGru, true;
-  if (name == "RNN_TANH") return cell = CellKind::kRnnTanh, true;
-  return cell = CellKind::kRnnRelu, name == "RNN_RELU";
-}
-
 template <typename T>
-bool read_layers(Module& m, at::TensorList weights, at::TensorList packed) {
+bool read_layers(RecurrentModule& m, at::TensorList weights, at::TensorList packed) {
   const RecurrentKernels<T>& k = kernels<T>().cell(m.cell, m.type);
   const int64_t per_layer = weights.size() / m.layers, per_direction = per_layer / m.directions;
   const bool projected = per_direction % 2;
@@ -120,10 +81,10 @@ bool read_layers(Module& m, at::TensorList weights, at::TensorList packed) {
 }
 
 // Whether `packed` is what was made of these weights when their state was `state`.
-bool read_module(Module& m, c10::string_view cell, at::TensorList weights, int64_t state,
+bool read_module(RecurrentModule& m, c10::string_view cell, at::TensorList weights, int64_t state,
                  at::TensorList packed) {
   m.layers = packed.size();
-  if (!is_cell_name(cell, m.cell) || packed.empty() || weights.empty() ||
+  if (!is_mode(cell, m.cell) || packed.empty() || weights.empty() ||
       weights.size() % packed.size() != 0 || at::autocast::is_autocast_enabled(at::kCPU))
     return false;
   for (const at::TensorList& list : {weights, packed})
@@ -139,100 +100,11 @@ bool read_module(Module& m, c10::string_view cell, at::TensorList weights, int64
                       : read_layers<float>(m, weights, packed));
 }
 
-// Memory for the time of a call.
-at::DataPtr allocate(int64_t bytes) { return c10::GetCPUAllocator()->allocate(bytes); }
-
-template <typename T>
-class Run {
- public:
-  Run(const Module& m, const Call& call)
-      : m_(m),
-        call_(call),
-        kernels_(kernels<T>().cell(m.cell, m.type)),
-        batch_(call.ragged.view().batch),
-        width_(m.directions * m.sizes[0].output),
-        between_(allocate(std::min<int64_t>(m.layers - 1, 2) * half_bytes())),
-        workspaces_(m.directions) {
-    if (call.h_0) return;
-    const int64_t values = batch_ * std::max(m.sizes[0].hidden, m.sizes[0].output);
-    zeros_ = allocate(values * sizeof(T));
-    std::fill_n(static_cast<T*>(zeros_.get()), values, T(0));
-  }
-
-  void run() {
-    const RecurrentSizes &first = m_.sizes[0], &last = m_.sizes.back();
-    const RecurrentSizes& widest = first.input > last.input ? first : last;
-    run_directions(
-        {widest, call_.steps, batch_, m_.directions, kernels_.gates}, m_.layers, call_.ragged,
-        [&](int64_t d, int threads) {
-          workspaces_[d] = allocate(kernels_.forward_workspace(widest, batch_, threads));
-        },
-        [&](int64_t layer, int64_t d, const Team& team) {
-          kernels_.forward(arguments(layer, d), team);
-        });
-  }
-
- private:
-  int64_t half_bytes() const { return call_.steps * batch_ * width_ * sizeof(T); }
-
-  // Layers write to the two halves of `between_` in turn, the last one to the output.
-  Strided output(int64_t layer) const {
-    if (layer + 1 == m_.layers) return call_.output;
-    return {static_cast<char*>(between_.get()) + layer % 2 * half_bytes(), batch_ * width_, width_};
-  }
-
-  RecurrentForward<T> arguments(int64_t layer, int64_t d) const {
-    const RecurrentSizes& s = m_.sizes[layer];
-    const Tensor& packed = *m_.packed[layer];
-    const Strided from = layer ? output(layer - 1) : call_.input;
-    Sequence<T> to = output(layer).template as<T>();
-    to.data += d * s.output;
-    const int64_t slab = (layer * m_.directions + d) * batch_;
-    const auto initial = [&](const void* given, int64_t features) {
-      return given ? static_cast<const T*>(given) + slab * features
-                   : static_cast<const T*>(zeros_.get());
-    };
-    T* const h_n = static_cast<T*>(call_.h_n) + slab * s.output;
-    T* const c_n = kernels_.has_cell ? static_cast<T*>(call_.c_n) + slab * s.hidden : nullptr;
-    return {call_.ragged.view(),
-            s,
-            d == 1,
-            static_cast<const char*>(packed.const_data_ptr()) + d * packed.nbytes() / m_.directions,
-            from.template as<const T>(),
-            to,
-            initial(call_.h_0, s.output),
-            h_n,
-            kernels_.has_cell ? initial(call_.c_0, s.hidden) : nullptr,
-            c_n,
-            nullptr,
-            workspaces_[d].get()};
-  }
-
-  const Module& m_;
-  const Call& call_;
-  const RecurrentKernels<T>& kernels_;
-  const int64_t batch_, width_;
-  const at::DataPtr between_;
-  at::DataPtr zeros_;
-  std::vector<at::DataPtr> workspaces_;
-};
-
-void run(const Module& m, const Call& call) {
-  if (m.is_double)
-    Run<double>(m, call).run();
-  else
-    Run<float>(m, call).run();
-}
-
 const void* data(const MaybeTensor& t) { return t ? t->const_data_ptr() : nullptr; }
 MaybeTensor dense(const MaybeTensor& t) { return t ? MaybeTensor(t->contiguous()) : t; }
 
-Strided rows(const Tensor& t, int64_t time_stride, int64_t batch_stride) {
-  return {const_cast<void*>(t.const_data_ptr()), time_stride, batch_stride};
-}
-
 // Both states or none.
-bool are_complete(const Module& m, const MaybeTensor& h_0, const MaybeTensor& c_0) {
+bool are_complete(const RecurrentModule& m, const MaybeTensor& h_0, const MaybeTensor& c_0) {
   return m.cell == CellKind::kLstm ? h_0.has_value() == c_0.has_value() : !c_0.has_value();
 }
 
@@ -241,7 +113,7 @@ bool are_complete(const Module& m, const MaybeTensor& h_0, const MaybeTensor& c_
 Results cell_inference(c10::string_view cell, const Tensor& any_input, const MaybeTensor& any_h,
                        const MaybeTensor& any_c, at::TensorList weights, int64_t state,
                        const Tensor& packed) {
-  Module m;
+  RecurrentModule m;
   if (!read_module(m, cell, weights, state, packed) || m.directions != 1) return {};
   const RecurrentSizes& s = m.sizes[0];
   if (s.projected || !is_input(any_input, 2, s, weights)) return {};
@@ -254,9 +126,9 @@ Results cell_inference(c10::string_view cell, const Tensor& any_input, const May
   const MaybeTensor h = dense(any_h), c = dense(any_c);
   Results results(m.cell == CellKind::kLstm ? 2 : 1);
   for (Tensor& t : results) t = at::empty(shape, input.options());
-  const Strided output = rows(results[0], 0, s.hidden);
-  run(m, {Ragged(std::nullopt, batch, 1), 1, rows(input, 0, input.stride(0)), data(h), data(c),
-          output, output.data, results.back().data_ptr()});
+  const Strided output = strided(results[0], 0, s.hidden);
+  run_module(m, {Ragged(std::nullopt, batch, 1), 1, strided(input, 0, input.stride(0)), data(h),
+                 data(c), output, output.data, results.back().data_ptr()});
   return results;
 }
 
@@ -264,7 +136,7 @@ Results layers_inference(c10::string_view cell, const Tensor& any_input,
                          const MaybeTensor& any_lengths, const MaybeTensor& any_h,
                          const MaybeTensor& any_c, at::TensorList weights, int64_t state,
                          at::TensorList packed, bool batch_first) {
-  Module m;
+  RecurrentModule m;
   if (!read_module(m, cell, weights, state, packed)) return {};
   const RecurrentSizes& s = m.sizes[0];
   if (!is_input(any_input, 3, s, weights)) return {};
@@ -282,9 +154,9 @@ Results layers_inference(c10::string_view cell, const Tensor& any_input,
   Results results{batch_first ? output.transpose(0, 1) : output,
                   at::empty(h_shape, input.options())};
   if (m.cell == CellKind::kLstm) results.push_back(at::empty(c_shape, input.options()));
-  run(m, {ragged, steps, rows(input, input.stride(0), input.stride(1)), data(h), data(c),
-          rows(output, output.stride(0), output.stride(1)), results[1].data_ptr(),
-          results.back().data_ptr()});
+  run_module(m, {ragged, steps, strided(input, input.stride(0), input.stride(1)), data(h), data(c),
+                 strided(output, output.stride(0), output.stride(1)), results[1].data_ptr(),
+                 results.back().data_ptr()});
   return results;
 }
 

@@ -15,8 +15,9 @@ from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
 from seq2seq_ext.models.generation import GenerationResult, generate, search_step
-from seq2seq_ext.models.native_encoder import NativeEncoder
+from seq2seq_ext.models.native_encoder import pack_encoder
 from seq2seq_ext.models.recurrent import pack_layer
+from seq2seq_ext.ops.encoder_inference import encoder_inference
 from seq2seq_ext.ops.weight_types import WEIGHT_TYPES, check_weight_type
 
 
@@ -57,14 +58,13 @@ class Decoder:
         self.dtype = dtype
         self.config = model.config
         with torch.no_grad():
-            self._encoder = NativeEncoder(model, WEIGHT_TYPES[dtype])
+            self._encoder = pack_encoder(model, WEIGHT_TYPES[dtype])
             self._native = _native_decoder(model.decoder, dtype)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """As :meth:`seq2seq_ext.models.Seq2Seq.encode`."""
         check.source("Decoder.encode", self.config, torch.float32, src, src_lengths)
-        with torch.no_grad():
-            return self._encoder(src, src_lengths)
+        return self._memory(src_lengths, *encoder_inference(self._encoder, src, src_lengths))
 
     def generate(self, src: Tensor, src_lengths: Tensor, options: Options) -> GenerationResult:
         """As :meth:`seq2seq_ext.models.Seq2Seq.generate`.
@@ -75,9 +75,11 @@ class Decoder:
         where = "Decoder.generate"
         check.source(where, self.config, torch.float32, src, src_lengths)
         told = check.search_options(where, self.config, src.size(0), options)
-        with torch.inference_mode():  # ops cost less in it
-            memory = self._encoder(src, src_lengths)
-        return self._generate(memory, told)
+        encoded = encoder_inference(self._encoder, src, src_lengths)
+        search = self._search(told, src_lengths)
+        if search.needs_python:
+            return generate(self, self._memory(src_lengths, *encoded), told, self._attends)
+        return self._run(search, src_lengths, *encoded)
 
     def search_step(self, src: Tensor, src_lengths: Tensor, options: Options) -> tuple[Step, State]:
         """As :meth:`seq2seq_ext.models.Seq2Seq.search_step`."""
@@ -85,26 +87,39 @@ class Decoder:
         told = check.search_options(where, self.config, src.size(0), options)
         return search_step(self, self.encode(src, src_lengths), told)
 
-    def _generate(self, memory: Memory, options: Sequence[BeamSearchOptions]) -> GenerationResult:
-        search = BeamSearch(len(options), options, memory.lengths)
+    def _search(self, options: Sequence[BeamSearchOptions], lengths: Tensor) -> BeamSearch:
+        search = BeamSearch(len(options), options, lengths)
         vocabulary = self.config.target_vocabulary_size
         if search.largest_token >= vocabulary:
             raise ValueError(
                 f"Decoder.generate: options: expected tokens below the target vocabulary's "
                 f"{vocabulary}, got {search.largest_token}"
             )
-        if search.needs_python:
-            return generate(self, memory, options, self.config.attention != "none")
+        return search
+
+    def _run(
+        self, search: BeamSearch, lengths: Tensor, memory: Tensor, keys: Tensor, state: Tensor
+    ) -> GenerationResult:
+        """The search from its begin to its end, without Python."""
         attention = self._native.generate(
             search._engine,
-            state=_state_array(memory.state),
+            memory=memory.numpy(),
+            keys=keys.numpy() if self._attends else None,
+            lengths=lengths.numpy(),
+            state=state.numpy(),
             threads=torch.ops.seq2seq_ext.max_threads(),
-            **_source_arrays(memory),
         )
         found = search.result()
         if attention is None:
             return found
         return replace(found, attention=torch.from_numpy(attention))
+
+    def _memory(self, lengths: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> Memory:
+        return Memory(memory, keys if self._attends else None, lengths, self._state(state))
+
+    @property
+    def _attends(self) -> bool:
+        return bool(self.config.attention != "none")
 
     def step(
         self, tokens: Tensor, state: State, memory: Memory

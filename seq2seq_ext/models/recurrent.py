@@ -10,6 +10,7 @@ from seq2seq_ext.models.config import Seq2SeqConfig
 
 _MODULES: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _OPS: dict[str, Any] = {"lstm": ops.lstm, "gru": ops.gru, "rnn": ops.rnn}
+MODES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN_TANH"}  # torch.nn's names
 _PACKS: dict[str, Any] = {"lstm": ops.lstm_pack, "gru": ops.gru_pack, "rnn": ops.rnn_pack}
 
 # The state of one layer: (h,), or (h, c) of an LSTM; each [N, H].
@@ -42,21 +43,7 @@ def decoder_cell(cell: str) -> str:
     return "rnn_tanh" if cell == "rnn" else cell
 
 
-def run_layer(
-    cell: str,
-    input: Tensor,
-    zeros: Tensor,
-    weights: list[Tensor],
-    lengths: Tensor,
-    packed: Tensor,
-) -> tuple[Tensor, ...]:
-    """A whole layer ``[T, B, I]`` from zero states: output, then the final states."""
-    states = [zeros] * (2 if cell == "lstm" else 1)
-    result: tuple[Tensor, ...] = _OPS[cell](input, *states, weights, lengths=lengths, packed=packed)
-    return result
-
-
 def pack_layer(cell: str, weights: list[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    """What the two above take as ``packed``, stored in ``dtype`` (None: as the weights are)."""
+    """What :func:`step_layer` takes as ``packed``, stored in ``dtype`` or as the weights are."""
     packed: Tensor = _PACKS[cell](weights, dtype=dtype)
     return packed
