@@ -3,6 +3,7 @@ from typing import Any
 
 from numpy import float32, float64, int64, uint8
 from numpy.typing import NDArray
+from torch import Tensor
 
 class TokenTrie:
     def __init__(self, sequences: Sequence[Sequence[int]]) -> None: ...
@@ -85,3 +86,25 @@ class Decoder:
         lengths: NDArray[int64],
         threads: int,
     ) -> tuple[NDArray[float32], NDArray[float32], NDArray[float32] | None]: ...
+
+class RecurrentInference:
+    def __init__(
+        self,
+        cell: str,
+        names: tuple[str, ...],
+        weights: Sequence[Tensor],
+        state: int,
+        packed: Sequence[Tensor],
+    ) -> None: ...
+    def step(
+        self, parameters: dict[str, Any], input: Any, h: Any, c: Any
+    ) -> tuple[Tensor, ...] | None: ...
+    def layers(
+        self,
+        parameters: dict[str, Any],
+        input: Any,
+        lengths: Any,
+        h_0: Any,
+        c_0: Any,
+        batch_first: bool,
+    ) -> tuple[Tensor, ...] | None: ...

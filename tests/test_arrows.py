@@ -18,6 +18,8 @@ INCLUDES = {
     "ops": ({"kernels", "ops"}, ("pybind11/", "Python.h", "torch/extension.h")),
     "bindings": ({"kernels", "bindings"}, ("torch/", "ATen/", "c10/")),
 }
+# The one bound class that takes tensors: past the dispatcher, as that takes longer than its kernel.
+TENSOR_BINDING = "recurrent_inference.cpp"
 # A package imports what stands before it; everything else in seq2seq_ext is a tool, at the end.
 ORDER = ["_load", "reference", "ops", "nn", "decoding", "models"]
 SWITCHES_TO_REFERENCE = {"reference", "ops", "decoding", "models"}
@@ -49,11 +51,13 @@ def relative(path: Path) -> str:
 
 @pytest.mark.parametrize("folder", INCLUDES)
 def test_includes(folder: str) -> None:
-    allowed, shut_out = INCLUDES[folder]
     wrong = []
     for file in (CSRC / folder).rglob("*"):
         if file.suffix not in SOURCES:
             continue
+        allowed, shut_out = INCLUDES[folder]
+        if folder == "bindings" and file.name == TENSOR_BINDING:
+            allowed, shut_out = allowed | {"ops"}, ()
         for mark, name in re.findall(r'^\s*#\s*include\s*(["<])([^">]+)', file.read_text(), re.M):
             if mark == "<":
                 fits = not name.startswith(shut_out)

@@ -1,6 +1,8 @@
-"""A whole module in one call of inference: same bits as layer by layer, and only where it may."""
+"""A module's fast way of inference: same bits as layer by layer, and only where it may."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,10 +10,10 @@ import torch
 from recurrent_pair_suite import Calls, flatten
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import seq2seq_ext
-from seq2seq_ext import ops
-from seq2seq_ext.ops.recurrent_inference import cell_inference, layers_inference
+from seq2seq_ext import _C, ops
 
 I, H = 9, 40
 MODES = {"LSTM": {}, "GRU": {}, "RNN_TANH": {}, "RNN_RELU": {"nonlinearity": "relu"}}
@@ -30,6 +32,33 @@ def pack(module: Any, weights: list[Tensor], layers: int, dtype: torch.dtype | N
     parts = [weights[i : i + each] for i in range(0, len(weights), each)]
     packed = [op(part, has_biases=bool(module.bias), dtype=dtype) for part in parts]
     return [weights, torch.ops.seq2seq_ext.weights_state(weights), packed]
+
+
+def cell_inference(
+    cell: str, input: Any, states: Any, weights: Any, state: int, packed: Any
+) -> list[Tensor]:
+    h, c = (*states, None)[:2]
+    names = tuple(map(str, range(len(weights))))
+    fast = _C.RecurrentInference(cell, names, tuple(weights), state, [packed])
+    return list(fast.step(dict(zip(names, weights, strict=True)), input, h, c) or [])
+
+
+def layers_inference(
+    cell: str,
+    input: Any,
+    states: Any,
+    weights: Any,
+    state: int,
+    packed: Any,
+    *,
+    lengths: Any = None,
+    batch_first: bool = False,
+) -> list[Tensor]:
+    h, c = (*states, None)[:2]
+    names = tuple(map(str, range(len(weights))))
+    fast = _C.RecurrentInference(cell, names, tuple(weights), state, packed)
+    parameters = dict(zip(names, weights, strict=True))
+    return list(fast.layers(parameters, input, lengths, h, c, batch_first) or [])
 
 
 def module_op(module: Any) -> str:
@@ -124,14 +153,18 @@ def test_modules_run_on_it(mode: str, suffix: str) -> None:
     name = f"seq2seq_ext.{module_op(module)}"
     with torch.no_grad():
         first = flatten(module(x))
-        with Calls() as calls:
-            second = flatten(module(x))
-    assert name not in calls.names and all(map(torch.equal, first, second))
+        ran: set[str] = set()
+        sys.setprofile(lambda frame, *_: ran.add(frame.f_code.co_name))
+        second = flatten(module(x))
+        sys.setprofile(None)
+    assert not ran & {"run_cell", "_run_layers"} and "kept_inference" in ran
+    assert all(map(torch.equal, first, second))
     with Calls() as calls:
         assert all(t.requires_grad for t in flatten(module(x)))
-        with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-            module(x)
-    assert calls.names.count(name) == 2
+    assert all(t.requires_grad for t in flatten(module(x)))
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad(), Calls() as rounded:
+        module(x)
+    assert name in calls.names and name in rounded.names
 
 
 X, HX = torch.randn(3, I), torch.randn(3, H)
@@ -196,3 +229,57 @@ def test_traces_show_the_layer_s_op() -> None:
         for context in (torch.no_grad(), torch.inference_mode()):
             with context:
                 assert module(mode.from_tensor(x))[0].shape == (4, 2, H)
+
+
+def test_a_changed_module_is_not_answered_for() -> None:
+    cell, x, h = make("RNN_TANH", "Cell"), torch.randn(2, I), torch.randn(2, H)
+    assert not torch.equal(cell(x, h), cell(2 * x, h))
+    cell.nonlinearity = "relu"
+    other = make("RNN_RELU", "Cell")
+    assert torch.equal(cell(x, h), other(x, h)) and torch.equal(cell(x, h), other(x, h))
+    cell.weight_hh = torch.nn.Parameter(torch.zeros(H, H), requires_grad=False)
+    assert torch.equal(cell(x, h), cell(x, torch.zeros(2, H)))
+    with torch.no_grad():
+        cell.weight_hh.fill_(1)
+    assert not torch.equal(cell(x, h), cell(x, torch.zeros(2, H)))
+
+
+class Counted(TorchDispatchMode):
+    """How many of our ops ran."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.namespace == "seq2seq_ext"
+        return func(*args, **(kwargs or {}))
+
+
+def test_whoever_watches_sees_the_layer_s_op() -> None:
+    module, x = make("LSTM"), torch.randn(4, 2, I)
+    module(x)
+    module(x)
+    with Counted() as mode:
+        module(x)
+    assert mode.count
+    with torch.profiler.profile() as profile:
+        module(x)
+    assert any(event.key == "seq2seq_ext::lstm" for event in profile.key_averages())
+
+
+def test_subclasses_go_the_general_way() -> None:
+    class Named(Tensor):
+        pass
+
+    cell, x = make("GRU", "Cell"), torch.randn(2, I)
+    expected = cell(x)
+    found = cell(x.as_subclass(Named))
+    assert isinstance(found, Named) and torch.equal(found, expected)
+
+
+def test_threads_run_side_by_side() -> None:
+    """The GIL is free while a module runs."""
+    module, x = make("LSTM", num_layers=2), torch.randn(400, 64, I)
+    expected = module(x)[0]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: module(x)[0], range(8)))
+    assert all(torch.equal(each, expected) for each in found)

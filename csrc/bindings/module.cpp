@@ -4,6 +4,7 @@
 namespace seq2seq_ext {
 void bind_beam_search(pybind11::module_& m);
 void bind_decoder(pybind11::module_& m);
+void bind_recurrent_inference(pybind11::module_& m);
 void bind_search_options(pybind11::module_& m);
 }  // namespace seq2seq_ext
 
@@ -12,4 +13,5 @@ PYBIND11_MODULE(_C, m) {
   seq2seq_ext::bind_search_options(m);
   seq2seq_ext::bind_beam_search(m);
   seq2seq_ext::bind_decoder(m);
+  seq2seq_ext::bind_recurrent_inference(m);
 }

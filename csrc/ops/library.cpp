@@ -51,14 +51,6 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("max_threads() -> int", [] { return static_cast<int64_t>(max_threads()); });
   m.def("weights_state(Tensor[] weights) -> int?", &weights_state);
   m.def(
-      "cell_inference(str cell, Tensor input, Tensor? h, Tensor? c, Tensor[] weights, int state, "
-      "Tensor packed) -> Tensor[]",
-      &cell_inference);
-  m.def(
-      "layers_inference(str cell, Tensor input, Tensor? lengths, Tensor? h_0, Tensor? c_0, "
-      "Tensor[] weights, int state, Tensor[] packed, bool batch_first) -> Tensor[]",
-      &layers_inference);
-  m.def(
       "encoder_inference(Tensor src, Tensor lengths, Tensor? embedding, str cell, Tensor[] layers, "
       "int hidden_size, Tensor?[] projection, Tensor?[] bridge, Tensor?[] cell_bridge, "
       "Tensor?[] keys, bool feeds) -> (Tensor memory, Tensor keys, Tensor state)",

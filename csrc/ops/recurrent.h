@@ -64,18 +64,4 @@ at::Tensor layer_pack(const char* op, CellKind cell, at::TensorList weights, boo
 // The size of what layer_pack gives for a direction, for tracing.
 int64_t layer_packed_size(CellKind, const RecurrentSizes&, at::ScalarType dtype);
 
-// A whole module where no gradient is wanted, recurrent_inference.cpp. cell: torch.nn's mode;
-// state: of weights_state when `packed`, a tensor a layer, was made of all the weights. The results
-// are a cell's new states, or the layers' output and final states; none where it does not apply.
-std::vector<at::Tensor> cell_inference(c10::string_view cell, const at::Tensor& input,
-                                       const std::optional<at::Tensor>& h,
-                                       const std::optional<at::Tensor>& c, at::TensorList weights,
-                                       int64_t state, const at::Tensor& packed);
-std::vector<at::Tensor> layers_inference(c10::string_view cell, const at::Tensor& input,
-                                         const std::optional<at::Tensor>& lengths,
-                                         const std::optional<at::Tensor>& h_0,
-                                         const std::optional<at::Tensor>& c_0,
-                                         at::TensorList weights, int64_t state,
-                                         at::TensorList packed, bool batch_first);
-
 }  // namespace seq2seq_ext

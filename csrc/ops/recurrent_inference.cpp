@@ -1,21 +1,16 @@
-// A whole recurrent module in one call where no gradient is wanted: what surrounds the kernels of
-// one step would cost as much as they do.
-//
-// Both ops answer nothing where the module must go the general way: gradients, autocast, tensors
-// that are more than their data, weights that changed since they were packed, and arguments that
-// are wrong, which the general way refuses by name. Results have the same bits either way.
+#include "recurrent_inference.h"
+
+#include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <array>
-#include <vector>
 
 #include "kernels/isa.h"
 #include "packed.h"
-#include "recurrent.h"
-#include "recurrent_run.h"
 
 namespace seq2seq_ext {
 
@@ -25,22 +20,24 @@ using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 using Results = std::vector<Tensor>;
 
-// Data and nothing more: no gradient, subclass, trace or transform to keep informed.
-bool is_plain(const Tensor& t) {
+// Data and nothing more: no subclass, trace or transform to keep informed.
+bool is_data(const Tensor& t) {
   constexpr c10::DispatchKeySet kPlain({c10::DispatchKey::CPU, c10::DispatchKey::AutogradCPU,
                                         c10::DispatchKey::AutocastCPU,
                                         c10::DispatchKey::ADInplaceOrView});
-  return t.defined() && kPlain.has_all(t.key_set()) &&
-         !(at::GradMode::is_enabled() && t.requires_grad()) && !t._fw_grad(0).defined();
+  return t.defined() && kPlain.has_all(t.key_set()) && !t._fw_grad(0).defined();
 }
+
+bool wants_gradient(const Tensor& t) { return at::GradMode::is_enabled() && t.requires_grad(); }
+bool is_plain(const Tensor& t) { return is_data(t) && !wants_gradient(t); }
 
 bool is_state(const MaybeTensor& t, const Tensor& input, at::IntArrayRef shape) {
   return !t || (is_plain(*t) && t->scalar_type() == input.scalar_type() && t->sizes() == shape);
 }
 
-bool is_input(const Tensor& t, int64_t dim, const RecurrentSizes& s, at::TensorList weights) {
-  return is_plain(t) && t.scalar_type() == weights[0].scalar_type() && t.dim() == dim &&
-         t.size(-1) == s.input;
+bool is_input(const Tensor& t, int64_t dim, const RecurrentModule& m) {
+  return is_plain(t) && t.scalar_type() == (m.is_double ? at::kDouble : at::kFloat) &&
+         t.dim() == dim && t.size(-1) == m.sizes[0].input;
 }
 
 bool are_lengths(const MaybeTensor& t, int64_t batch, int64_t steps) {
@@ -80,28 +77,32 @@ bool read_layers(RecurrentModule& m, at::TensorList weights, at::TensorList pack
   return true;
 }
 
-// Whether `packed` is what was made of these weights when their state was `state`.
-bool read_module(RecurrentModule& m, c10::string_view cell, at::TensorList weights, int64_t state,
+bool read_module(RecurrentModule& m, c10::string_view cell, at::TensorList weights,
                  at::TensorList packed) {
   m.layers = packed.size();
   if (!is_mode(cell, m.cell) || packed.empty() || weights.empty() ||
-      weights.size() % packed.size() != 0 || at::autocast::is_autocast_enabled(at::kCPU))
+      weights.size() % packed.size() != 0)
     return false;
   for (const at::TensorList& list : {weights, packed})
     for (const Tensor& t : list)
-      if (!is_plain(t)) return false;
+      if (!is_data(t)) return false;
   const at::ScalarType own = weights[0].scalar_type(), stored = packed[0].scalar_type();
   m.is_double = own == at::kDouble;
   m.type = weight_type(stored);
   m.directions = packed[0].dim() == 2 ? packed[0].size(0) : 0;
   return (own == at::kFloat || own == at::kDouble) && is_storage_of(own, stored) &&
-         (m.directions == 1 || m.directions == 2) && weights_state(weights) == state &&
+         (m.directions == 1 || m.directions == 2) &&
          (m.is_double ? read_layers<double>(m, weights, packed)
                       : read_layers<float>(m, weights, packed));
 }
 
 const void* data(const MaybeTensor& t) { return t ? t->const_data_ptr() : nullptr; }
 MaybeTensor dense(const MaybeTensor& t) { return t ? MaybeTensor(t->contiguous()) : t; }
+
+// Without the dispatcher, which takes longer than the memory.
+Tensor empty(at::IntArrayRef shape, const Tensor& like) {
+  return at::detail::empty_cpu(shape, like.scalar_type());
+}
 
 // Both states or none.
 bool are_complete(const RecurrentModule& m, const MaybeTensor& h_0, const MaybeTensor& c_0) {
@@ -110,13 +111,24 @@ bool are_complete(const RecurrentModule& m, const MaybeTensor& h_0, const MaybeT
 
 }  // namespace
 
-Results cell_inference(c10::string_view cell, const Tensor& any_input, const MaybeTensor& any_h,
-                       const MaybeTensor& any_c, at::TensorList weights, int64_t state,
-                       const Tensor& packed) {
-  RecurrentModule m;
-  if (!read_module(m, cell, weights, state, packed) || m.directions != 1) return {};
+RecurrentInference::RecurrentInference(c10::string_view cell, std::vector<Tensor> weights,
+                                       int64_t state, std::vector<Tensor> packed)
+    : weights_(std::move(weights)), packed_(std::move(packed)), state_(state) {
+  is_readable_ = read_module(module_, cell, weights_, packed_);
+}
+
+bool RecurrentInference::may_run() const {
+  return is_readable_ && !at::autocast::is_autocast_enabled(at::kCPU) &&
+         std::none_of(weights_.begin(), weights_.end(), wants_gradient) &&
+         weights_state(weights_) == state_;
+}
+
+Results RecurrentInference::step(const Tensor& any_input, const MaybeTensor& any_h,
+                                 const MaybeTensor& any_c) const {
+  const RecurrentModule& m = module_;
+  if (!may_run() || m.layers != 1 || m.directions != 1) return {};
   const RecurrentSizes& s = m.sizes[0];
-  if (s.projected || !is_input(any_input, 2, s, weights)) return {};
+  if (s.projected || !is_input(any_input, 2, m)) return {};
   const int64_t batch = any_input.size(0);
   const std::array<int64_t, 2> shape{batch, s.hidden};
   if (!is_state(any_h, any_input, shape) || !is_state(any_c, any_input, shape) ||
@@ -125,21 +137,19 @@ Results cell_inference(c10::string_view cell, const Tensor& any_input, const May
   const Tensor input = dense_rows(any_input);
   const MaybeTensor h = dense(any_h), c = dense(any_c);
   Results results(m.cell == CellKind::kLstm ? 2 : 1);
-  for (Tensor& t : results) t = at::empty(shape, input.options());
+  for (Tensor& t : results) t = empty(shape, input);
   const Strided output = strided(results[0], 0, s.hidden);
   run_module(m, {Ragged(std::nullopt, batch, 1), 1, strided(input, 0, input.stride(0)), data(h),
                  data(c), output, output.data, results.back().data_ptr()});
   return results;
 }
 
-Results layers_inference(c10::string_view cell, const Tensor& any_input,
-                         const MaybeTensor& any_lengths, const MaybeTensor& any_h,
-                         const MaybeTensor& any_c, at::TensorList weights, int64_t state,
-                         at::TensorList packed, bool batch_first) {
-  RecurrentModule m;
-  if (!read_module(m, cell, weights, state, packed)) return {};
+Results RecurrentInference::layers(const Tensor& any_input, const MaybeTensor& any_lengths,
+                                   const MaybeTensor& any_h, const MaybeTensor& any_c,
+                                   bool batch_first) const {
+  const RecurrentModule& m = module_;
+  if (!may_run() || !is_input(any_input, 3, m)) return {};
   const RecurrentSizes& s = m.sizes[0];
-  if (!is_input(any_input, 3, s, weights)) return {};
   const Tensor input = dense_rows(batch_first ? any_input.transpose(0, 1) : any_input);
   const int64_t steps = input.size(0), batch = input.size(1), slabs = m.layers * m.directions;
   const std::array<int64_t, 3> shape{steps, batch, m.directions * s.output};
@@ -149,11 +159,10 @@ Results layers_inference(c10::string_view cell, const Tensor& any_input,
     return {};
   const MaybeTensor h = dense(any_h), c = dense(any_c), lengths = dense(any_lengths);
   const Ragged ragged(lengths, batch, steps);
-  const Tensor output = ragged.is_ragged(steps) ? at::zeros(shape, input.options())
-                                                : at::empty(shape, input.options());
-  Results results{batch_first ? output.transpose(0, 1) : output,
-                  at::empty(h_shape, input.options())};
-  if (m.cell == CellKind::kLstm) results.push_back(at::empty(c_shape, input.options()));
+  const Tensor output = empty(shape, input);
+  if (ragged.is_ragged(steps)) output.zero_();
+  Results results{batch_first ? output.transpose(0, 1) : output, empty(h_shape, input)};
+  if (m.cell == CellKind::kLstm) results.push_back(empty(c_shape, input));
   run_module(m, {ragged, steps, strided(input, input.stride(0), input.stride(1)), data(h), data(c),
                  strided(output, output.stride(0), output.stride(1)), results[1].data_ptr(),
                  results.back().data_ptr()});

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from seq2seq_ext.nn import check
 from seq2seq_ext.nn.inference_dtype import InferenceDtype
-from seq2seq_ext.nn.packed_cache import kept_weights, packed_weights
-from seq2seq_ext.ops.recurrent_inference import cell_inference
+from seq2seq_ext.nn.packed_cache import kept_inference, packed_weights
 
 
 class SizedCell(nn.RNNCellBase):
@@ -32,18 +31,16 @@ class SizedCell(nn.RNNCellBase):
 
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_WITHOUT_BIASES = _WEIGHTS[:2]
 
 
-def infer(cell: nn.RNNCellBase, mode: str, input: Any, states: Sequence[Any]) -> list[Tensor]:
-    """The new states by the op of inference; nothing where :func:`run_cell` must do it.
+def infer(cell: nn.RNNCellBase, mode: str, input: Any, h: Any, c: Any = None) -> Any:
+    """The new states by the fast way; nothing where :func:`run_cell` must do it.
 
     A small cell's step takes a few microseconds, and a check in Python half of one.
     """
-    kept = kept_weights(cell, _WEIGHTS if cell.bias else _WEIGHTS[:2])
-    if kept is None:
-        return []
-    weights, state, (packed,) = kept
-    return cell_inference(mode, input, states, weights, state, packed)
+    kept = kept_inference(cell, mode, _WEIGHTS if cell.bias else _WITHOUT_BIASES)
+    return kept and kept.step(cell._parameters, input, h, c)
 
 
 def run_cell(

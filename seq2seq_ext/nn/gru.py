@@ -71,7 +71,7 @@ class GRUCell(SizedCell, nn.GRUCell):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input ``[B, I]`` or ``[I]``, hx ``[B, H]`` or ``[H]``: the new state."""
-        if new := infer(self, "GRU", input, (hx,)):
+        if new := infer(self, "GRU", input, hx):
             return new[0]
         states = None if hx is None else {"hx": hx}
         (h,) = run_cell(self, input, states, 1, ops.gru, ops.gru_pack)

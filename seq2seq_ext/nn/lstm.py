@@ -91,7 +91,8 @@ class LSTMCell(SizedCell, nn.LSTMCell):
     ) -> tuple[Tensor, Tensor]:
         """input ``[B, I]`` or ``[I]``, hx ``(h, c)`` each ``[B, H]`` or ``[H]``: new (h, c)."""
         pair = check.pair(type(self).__name__, hx)
-        if new := infer(self, "LSTM", input, pair or (None, None)):
+        h, c = pair or (None, None)
+        if new := infer(self, "LSTM", input, h, c):
             return new[0], new[1]
         states = None if pair is None else {"hx[0]": pair[0], "hx[1]": pair[1]}
         h, c = run_cell(self, input, states, 2, ops.lstm, ops.lstm_pack)

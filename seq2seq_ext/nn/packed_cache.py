@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seq2seq_ext import _C
 from seq2seq_ext.ops.autograd import needs_grad, product_dtype
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.weight_types import WEIGHT_TYPES
@@ -35,6 +36,8 @@ class PackedCache:
 
     def __init__(self) -> None:
         self.entry: _Entry | None = None
+        self.inference: _C.RecurrentInference | None = None  # of the entry, and
+        self.made_for: tuple[str, Sequence[str]] = ("", ())  # of this mode, these names
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedCache, ()
@@ -57,6 +60,7 @@ class PackedCache:
             if any(s.is_shared() for s in storages):
                 return None
             entry = self.entry = _Entry(state, kind, (*weights, *storages), make())
+            self.inference = None
         return entry.value
 
 
@@ -96,26 +100,32 @@ def packed_weights(
     return make() if dtype else plain
 
 
-def kept_weights(
-    module: nn.Module, names: Sequence[str]
-) -> tuple[list[Tensor], int, list[Tensor]] | None:
-    """A module's weights, the state they had when they were packed, and what was packed.
+def kept_inference(
+    module: nn.Module, mode: str, names: Sequence[str]
+) -> _C.RecurrentInference | None:
+    """The module's fast way where no gradient is wanted, over the weights that it has packed.
 
-    For the ops of whole modules, which compare the states themselves. None before the first call of
-    inference, and where every op must show: in a trace, with the reference.
+    None before the first call of inference, and where every op must show: in a trace, with the
+    reference.
     """
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() or reference_active():
         return None
     attributes = module.__dict__
-    cache = attributes.get("_packed_cache")
-    entry = None if cache is None else cache.entry
-    if entry is None or entry.kind != attributes.get("_dtype", "float32"):
+    cache: PackedCache | None = attributes.get("_packed_cache")
+    if cache is None or (entry := cache.entry) is None:
         return None
-    try:
-        weights = [module._parameters[name] for name in names]
-    except KeyError:  # computed by something else
+    if entry.kind != attributes.get("_dtype", "float32"):
         return None
-    return weights, entry.state, entry.value  # type: ignore[return-value]
+    if cache.inference is None or cache.made_for != (mode, names):
+        found = (module._parameters.get(name) for name in names)
+        weights = tuple(weight for weight in found if weight is not None)
+        if len(weights) < len(names):  # some are computed by something else
+            return None
+        cache.made_for = mode, names
+        cache.inference = _C.RecurrentInference(
+            mode, tuple(names), weights, entry.state, entry.value
+        )
+    return cache.inference
 
 
 def forget_packed_weights(module: nn.Module) -> None:

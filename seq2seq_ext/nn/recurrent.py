@@ -15,8 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from seq2seq_ext.nn import check
 from seq2seq_ext.nn.inference_dtype import InferenceDtype
-from seq2seq_ext.nn.packed_cache import forget_packed_weights, kept_weights, packed_weights
-from seq2seq_ext.ops.recurrent_inference import layers_inference
+from seq2seq_ext.nn.packed_cache import forget_packed_weights, kept_inference, packed_weights
 
 States = tuple[Tensor, ...]
 
@@ -127,15 +126,15 @@ class RecurrentLayer(nn.RNNBase):
             return output.transpose(0, 1), final
         return self._run_layers(input, hx, lengths)
 
-    def _infer(self, input: Any, hx: States | None, lengths: Any) -> list[Tensor]:
-        """Output and final states by the op of inference; nothing where the others must do it."""
-        kept = kept_weights(self, self._flat_weights_names)
-        if kept is None or (self.dropout and self.training):
-            return []
-        states = hx or (None,) * len(self._state_names())
-        return layers_inference(
-            self.mode, input, states, *kept, lengths=lengths, batch_first=self.batch_first
-        )
+    def _infer(self, input: Any, hx: States | None, lengths: Any) -> Any:
+        """Output and final states by the fast way; nothing where the ops must do it."""
+        if self.dropout and self.training:
+            return None
+        kept = kept_inference(self, self.mode, self._flat_weights_names)
+        if kept is None:
+            return None
+        h_0, c_0 = (*(hx or (None,)), None)[:2]
+        return kept.layers(self._parameters, input, lengths, h_0, c_0, self.batch_first)
 
     def _run_unbatched(
         self, input: Tensor, hx: States | None, lengths: Tensor | None

@@ -93,7 +93,7 @@ class RNNCell(SizedCell, nn.RNNCell):
             raise RuntimeError(
                 f"RNNCell: nonlinearity: expected one of {tuple(_MODES)}, got {self.nonlinearity!r}"
             )
-        if new := infer(self, _MODES[self.nonlinearity], input, (hx,)):
+        if new := infer(self, _MODES[self.nonlinearity], input, hx):
             return new[0]
         states = None if hx is None else {"hx": hx}
         layer = partial(ops.rnn, nonlinearity=self.nonlinearity)
