@@ -49,11 +49,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-NGRAMS: dict[str, dict[str, Any]] = {
+RULES: dict[str, dict[str, Any]] = {
     "bigrams": {"no_repeat_ngram_size": 2, "max_length": 24},
     "tokens": {"no_repeat_ngram_size": 1, "rules_see_bos": True, "min_length": 4},
     "more_than_lanes": {"no_repeat_ngram_size": 2, "max_length": 70, "word_reward": 3.0},
     "to_nothing": {"no_repeat_ngram_size": 1, "max_length": 14, "min_length": 13, "n_best": 4},
+    "banned": {"banned": [4, (5, 6), (6, 6, 7)], "max_length": 12},
+    "banned_behind_bos": {"banned": [(1, 4), (1, 5, 5)], "rules_see_bos": True},
+    "more_banned_than_lanes": {"banned": [(i % 5 + 3, i // 5 + 3) for i in range(40)]},
+    "force_eos": {"force_eos": True, "eos_id": (2, 5), "max_length": 6, "min_length": 3},
+    "prefix": {"prefix": (6, 3, 3), "no_repeat_ngram_size": 1, "banned": [3], "force_eos": True},
+    "nothing_but_prefix": {"prefix": (6, 3, 3), "max_length": 3},
 }
 
 
@@ -84,12 +90,14 @@ def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str =
         assert torch.equal(getattr(theirs, name), getattr(got, name)), name
 
 
-def offers(log_probs: Tensor, tokens: Tensor, row: int) -> dict[int, float]:
+def offers(
+    log_probs: Tensor, tokens: Tensor, row: int, without: tuple[int, ...]
+) -> dict[int, float]:
     pairs = zip(tokens[row].tolist(), log_probs[row].tolist(), strict=True)
-    return {token: log_prob for token, log_prob in pairs if log_prob > -torch.inf}
+    return {t: log_prob for t, log_prob in pairs if log_prob > -torch.inf and t not in without}
 
 
-def check_ngrams(options: BeamSearchOptions, vocabulary: int, device: str) -> None:
+def check_rules(options: BeamSearchOptions, vocabulary: int, device: str) -> None:
     """The candidates of live rows are the host's, in every step."""
     host = BeamSearch(3, options)
     ours = DeviceBeamSearch(3, options, torch.device(device))
@@ -101,10 +109,10 @@ def check_ngrams(options: BeamSearchOptions, vocabulary: int, device: str) -> No
         log_probs, tokens, _ = (torch.as_tensor(c) for c in host._engine.choose(logits.numpy()))
         found = ours.candidates(logits.to(device))
         for row in host.live_rows.nonzero().flatten().tolist():
-            expected_row, got_row = offers(log_probs, tokens, row), offers(*found, row)
-            # EOS that comes too early is banned there, passed over here.
-            if host.steps + 1 < options.min_length:
-                got_row = {t: p for t, p in got_row.items() if t not in options.eos_ids}
+            # EOS that comes too early may be banned or passed over.
+            early = options.eos_ids if host.steps + 1 < options.min_length else ()
+            expected_row = offers(log_probs, tokens, row, early)
+            got_row = offers(*found, row, early)
             assert list(got_row)[: len(expected_row)] == list(expected_row)[: len(got_row)]
             for token in got_row.keys() & expected_row.keys():
                 assert got_row[token] == pytest.approx(expected_row[token], abs=1e-6)
@@ -116,14 +124,14 @@ def check_ngrams(options: BeamSearchOptions, vocabulary: int, device: str) -> No
             assert torch.equal(torch.from_numpy(theirs), mine.cpu())
 
 
-@pytest.mark.parametrize("name", NGRAMS)
-def test_ngrams_are_banned_as_on_the_host(name: str) -> None:
-    options = replace(PLAIN, **NGRAMS[name])
+@pytest.mark.parametrize("name", RULES)
+def test_rules_hold_as_on_the_host(name: str) -> None:
+    options = replace(PLAIN, **RULES[name])
     assert DeviceBeamSearch.knows([options])
     for seed in range(3):
         torch.manual_seed(seed)
         with emulated_cuda(seed):
-            check_ngrams(options, 11, "cpu")
+            check_rules(options, 11, "cpu")
 
 
 def test_candidates_of_a_linear_layer_are_those_of_its_logits() -> None:
@@ -138,7 +146,7 @@ def test_candidates_of_a_linear_layer_are_those_of_its_logits() -> None:
             expected = search.candidates(ops.linear(vectors, weight, bias))
             for a, b in zip(found, expected, strict=True):
                 assert torch.equal(a, b)
-            assert search._banned()[:, 0].max() == step
+            assert search._listed()[:, 0].max() == step
             search.choose(*found)
 
 
@@ -178,18 +186,19 @@ def test_rows_that_offer_nothing_die(poison: float) -> None:
 
 
 def test_what_it_does_not_know_is_left_to_the_host() -> None:
-    known = {"return_attention": True, "early_stopping": "first"}
+    known = {"return_attention": True, "early_stopping": "first", "banned": [3]}
     assert DeviceBeamSearch.knows([replace(PLAIN, **known)] * 2)
     assert not DeviceBeamSearch.knows([PLAIN, replace(PLAIN, beam_size=2)])
     for other in (
         {"no_repeat_ngram_size": 2, "max_length": 5000},
+        {"banned": [3], "max_length": 5000},
         {"beam_groups": 2},
         {"finished": "carry"},
         {"early_stopping": "top"},
         {"temperature": 0.5},
         {"coverage_penalty": "gnmt"},
         {"sampling": "gumbel"},
-        {"banned": [3]},
+        {"shortlist": [2, 3]},
         {"on_step": print},
     ):
         assert not DeviceBeamSearch.knows([replace(PLAIN, **other)]), other
@@ -242,9 +251,9 @@ def test_gpu_takes_the_steps_of_the_host(name: str) -> None:
 
 @needs_cuda
 @pytest.mark.cuda
-@pytest.mark.parametrize("name", NGRAMS)
-def test_gpu_bans_ngrams_as_the_host(name: str) -> None:
-    check_ngrams(replace(PLAIN, **NGRAMS[name]), 11, "cuda")
+@pytest.mark.parametrize("name", RULES)
+def test_gpu_keeps_rules_as_the_host(name: str) -> None:
+    check_rules(replace(PLAIN, **RULES[name]), 11, "cuda")
 
 
 @needs_cuda

@@ -29,6 +29,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "long": {"max_length": 20, "min_length": 11},
     "one_step": {"max_length": 1},
     "greedy": {"beam_size": 1, "n_best": 1},
+    "rules": {"prefix": (5, 6), "banned": (7, (4, 8)), "force_eos": True},
     "ngrams": {"no_repeat_ngram_size": 1, "length_penalty": "gnmt", "max_length": 12},
 }
 
@@ -118,6 +119,14 @@ def test_questions_may_come_at_any_step(monkeypatch: pytest.MonkeyPatch, steps: 
         expected = on_device(decoder, memory, options)
         monkeypatch.setattr(DeviceBeamSearch, "steps_between_questions", steps)
         assert_same_bits(on_device(decoder, memory, options), expected)
+
+
+def test_tokens_outside_the_vocabulary_are_named() -> None:
+    decoder, memory = start(make())
+    for fields in ({"prefix": (13,)}, {"banned": (4, (5, 13))}):
+        options = replace(OPTIONS, **fields)
+        with emulated_cuda(), pytest.raises(ValueError, match=r"^generate: .* token 13 of the opt"):
+            on_device(decoder, memory, options)
 
 
 class Recording(TorchDispatchMode):

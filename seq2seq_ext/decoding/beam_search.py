@@ -115,7 +115,7 @@ def search(
     steps: list[Tensor] = []
     while True:
         logits, state, attention = call_step(where, step, tokens, state, with_attention)
-        engine.check_vocabulary(where, logits)
+        engine.check_vocabulary(where, logits.shape[1])
         if keeps_attention and attention is not None:
             steps.append(attention.detach())
         tokens, parents = (ids.to(device) for ids in engine.advance(logits, attention))

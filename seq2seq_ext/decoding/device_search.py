@@ -1,8 +1,10 @@
 """Beam search whose state lies on a GPU: no step waits for it."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,11 +32,14 @@ _KNOWN = {
     "eos_beyond_beam",
     "full_pool",
     "no_repeat_ngram_size",
+    "banned",
+    "prefix",
+    "force_eos",
     "rules_see_bos",
     "return_attention",
 }
 _STOPS = {"exact", "heuristic", "first", "none"}
-_LONGEST_PATH = 4096  # that the rule on n-grams reads; as in csrc/kernels/cuda/beam_search.h
+_LONGEST_PATH = 4096  # that rules read; as in csrc/kernels/cuda/beam_search.h
 _MISSING = -1  # the reason where there is no hypothesis
 
 # Words of the structs of csrc/kernels/cuda/beam_search.h.
@@ -74,7 +79,7 @@ class DeviceBeamSearch:
         return (
             all(each is first or each == first for each in options)
             and first.early_stopping in _STOPS
-            and (not first.no_repeat_ngram_size or first.max_length <= _LONGEST_PATH)
+            and (not _has_rules(first) or first.max_length <= _LONGEST_PATH)
             and all(getattr(first, name) == defaults[name] for name in others)
         )
 
@@ -94,6 +99,8 @@ class DeviceBeamSearch:
         self._pool = zeros(batch_size, _pool_size(options), _ENDED)
         self._nodes = zeros(length, self.rows, _NODE)
         self._eos_ids = torch.tensor(options.eos_ids, device=device)
+        self._banned = _by_length(_banned_sequences(options)).to(device)
+        self._prefix = torch.tensor(options.prefix, dtype=torch.int64, device=device)
         self._scores = _score_table(options).to(device)
 
     @property
@@ -108,9 +115,11 @@ class DeviceBeamSearch:
         """Whether every sentence has stopped; waits for the device."""
         return not self._counters[:, 1].any().item()
 
-    def check_vocabulary(self, where: str, logits: Tensor) -> None:
-        """Every token that the options name is one of the ``[N, V]``."""
-        check_vocabulary(where, logits, self.options[:1], max(self._told.eos_ids))
+    def check_vocabulary(self, where: str, vocabulary: int) -> None:
+        """Every token that the options name is one of the V."""
+        told = self._told
+        named = [*told.eos_ids, *told.prefix, *itertools.chain(*_banned_sequences(told))]
+        check_vocabulary(where, vocabulary, self.options[:1], max(named))
 
     def advance(self, logits: Tensor, attention: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As :meth:`BeamSearch.advance`, on the device of ``logits`` throughout."""
@@ -121,7 +130,7 @@ class DeviceBeamSearch:
         """Each row's best that the search may choose from: log-probs ``[N, W]``, tokens."""
         wide = logits if logits.dtype == torch.float64 else logits.float()
         found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.log_softmax_topk.without(
-            wide.detach(), self._banned(), self._width(logits.shape[1])
+            wide.detach(), self._listed(), self._width(logits.shape[1])
         )
         return found
 
@@ -130,24 +139,30 @@ class DeviceBeamSearch:
     ) -> tuple[Tensor, Tensor]:
         """Those of ``linear(vectors, weight, bias)``, bit for bit, whose logits nobody sees."""
         found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.linear_log_softmax_topk.without(
-            vectors, weight, bias, None, self._banned(), self._width(weight.shape[0])
+            vectors, weight, bias, None, self._listed(), self._width(weight.shape[0])
         )
         return found
 
     def _width(self, vocabulary: int) -> int:
         return min(self._told.beam_size + len(self._told.eos_ids), vocabulary)
 
-    def _banned(self) -> Tensor | None:
-        """Of each row, how many tokens would repeat an n-gram, and these tokens."""
+    def _listed(self) -> Tensor | None:
+        """What each row may or may not say, as csrc/kernels/cuda/topk.h has it."""
         told = self._told
-        if not told.no_repeat_ngram_size:
+        if not _has_rules(told):
             return None
-        first = told.bos_id if told.rules_see_bos else None
-        state = self._sums, self._counters, self._nodes
-        banned: Tensor = torch.ops.seq2seq_ext.beam_search_banned(
-            *state, told.no_repeat_ngram_size, first
+        listed: Tensor = torch.ops.seq2seq_ext.beam_search_rules(
+            self._sums,
+            self._counters,
+            self._nodes,
+            self._eos_ids,
+            told.no_repeat_ngram_size,
+            told.bos_id if told.rules_see_bos else None,
+            self._banned,
+            self._prefix,
+            told.force_eos,
         )
-        return banned
+        return listed
 
     def choose(self, log_probs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``.
@@ -218,6 +233,22 @@ def _pool_size(options: BeamSearchOptions) -> int:
     if options.early_stopping == "exact":
         return options.n_best
     return max(options.n_best, math.floor(options.patience * options.beam_size + 0.5))
+
+
+def _has_rules(options: BeamSearchOptions) -> bool:
+    rules = options.no_repeat_ngram_size, options.banned, options.prefix, options.force_eos
+    return any(rules)
+
+
+def _banned_sequences(options: BeamSearchOptions) -> Sequence[Sequence[int]]:
+    return cast(Sequence[Sequence[int]], options.banned)  # as options keep them
+
+
+def _by_length(sequences: Sequence[Sequence[int]]) -> Tensor:
+    """``[n, 1 + longest]``: each behind its length."""
+    longest = max(map(len, sequences), default=0)
+    rows = [[len(each), *each, *[0] * (longest - len(each))] for each in sequences]
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), 1 + longest)
 
 
 def _score_table(options: BeamSearchOptions) -> Tensor:

@@ -141,12 +141,12 @@ class BeamSearch:
                 f"{where}: logits: expected {self._vocabulary_size} tokens as before, got "
                 f"{logits.shape[1]}"
             )
-        self.check_vocabulary(where, logits)
+        self.check_vocabulary(where, logits.shape[1])
         self._vocabulary_size = logits.shape[1]
 
-    def check_vocabulary(self, where: str, logits: Tensor) -> None:
-        """Every token that the options name is one of the ``[N, V]``."""
-        check_vocabulary(where, logits, self.options, self._largest_token)
+    def check_vocabulary(self, where: str, vocabulary: int) -> None:
+        """Every token that the options name is one of the V."""
+        check_vocabulary(where, vocabulary, self.options, self._largest_token)
 
     def stop(self, sentence: int) -> None:
         """Ends what is live in a sentence as it is."""

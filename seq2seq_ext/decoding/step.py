@@ -118,10 +118,9 @@ def check_logits(where: str, logits: object, rows: int) -> None:
 
 
 def check_vocabulary(
-    where: str, logits: Tensor, options: Sequence[BeamSearchOptions], largest_token: int
+    where: str, vocabulary: int, options: Sequence[BeamSearchOptions], largest_token: int
 ) -> None:
     """Every token that the options name is one of the V."""
-    vocabulary = logits.shape[1]
     if largest_token < vocabulary:
         return
     for each in options:

@@ -22,6 +22,7 @@ def generate_on_device(
     """
     told = replace(options, return_attention=has_attention)
     search = DeviceBeamSearch(len(memory.lengths), told, memory.memory.device)
+    search.check_vocabulary("generate", decoder.config.target_vocabulary_size)
     step = FixedStep(decoder, memory, search)
     attention: list[Tensor] = []
     with torch.cuda.device_of(memory.memory):  # type: ignore[no-untyped-call]

@@ -227,67 +227,98 @@ struct SearchKernel {
 };
 
 // A warp for each row: a lane walks back to the first token, all of them compare.
-struct NgramKernel {
+struct RulesKernel {
   static constexpr int kThreads = kWarp, kBlocksPerSm = 16;
-  NgramRule rule;
-  int64_t beams, rows, max_length;
+  TokenRules rules;
+  SearchRules search;
   SearchState state;
+  int64_t size;  // of a row's list
 
   __device__ void operator()(char* shared) const {
-    const int64_t row = block_index(), sentence = row / beams;
-    const SearchCounters& now = state.counters[sentence];
-    int64_t* const banned = rule.banned + row * (1 + max_length);
-    auto* const seen = reinterpret_cast<int64_t*>(shared);
-    const bool has_first = rule.first != kNoToken, is_live = row % beams < now.live;
-    const int64_t length = is_live ? now.length + has_first : 0;
-    if (thread_index() == 0 && is_live) {
-      int64_t at = row;
-      for (int64_t step = now.length - 1; step >= 0; --step) {
-        const SearchNode& node = state.nodes[step * rows + at];
-        seen[step + has_first] = node.token;
-        at = node.parent;
-      }
-      if (has_first) seen[0] = rule.first;
+    const int64_t row = block_index();
+    const SearchCounters& now = state.counters[row / search.beams];
+    int64_t* const listed = rules.listed + row * size;
+    if (row % search.beams >= now.live) {
+      if (thread_index() == 0) *listed = 0;
+    } else if (now.length < rules.prefix_length) {
+      keep_only(rules.prefix + now.length, 1, listed);
+    } else if (rules.force_eos && now.length + 1 == search.max_length) {
+      keep_only(search.eos_ids, search.eos_count, listed);
+    } else {
+      ban(read(row, now.length, reinterpret_cast<int64_t*>(shared)), listed);
     }
-    sync_block();
-    int64_t count = 0;
-    for (int64_t first = 0; first + rule.size <= length; first += kWarp) {
-      const int64_t begin = first + thread_index();
-      const int64_t repeats = begin + rule.size <= length && is_repeated(seen, length, begin);
-      const int64_t up_to_here = add_up(repeats, count);
-      if (repeats) banned[up_to_here] = seen[begin + rule.size - 1];
-    }
-    if (thread_index() == 0) banned[0] = count;
   }
 
  private:
-  // Whether the last n - 1 tokens stand there too.
-  __device__ bool is_repeated(const int64_t* seen, int64_t length, int64_t begin) const {
-    for (int64_t i = 0; i + 1 < rule.size; ++i)
-      if (seen[begin + i] != seen[length - rule.size + 1 + i]) return false;
-    return true;
+  struct Path {
+    const int64_t* tokens;
+    int64_t length;
+
+    // Whether the first `count` of `other` are its last ones.
+    __device__ bool ends_with(const int64_t* other, int64_t count) const {
+      if (count > length) return false;
+      for (int64_t i = 0; i < count; ++i)
+        if (tokens[length - count + i] != other[i]) return false;
+      return true;
+    }
+  };
+
+  __device__ static void keep_only(const int64_t* tokens, int64_t count, int64_t* listed) {
+    if (thread_index() == 0) *listed = -count;
+    for (int64_t i = thread_index(); i < count; i += kWarp) listed[1 + i] = tokens[i];
   }
 
-  // Adds the values of all lanes to `sum`; gives it with those up to this lane only.
-  __device__ static int64_t add_up(int64_t value, int64_t& sum) {
-    int64_t up_to_here = sum + value, all = value;
+  __device__ Path read(int64_t row, int64_t length, int64_t* tokens) const {
+    const bool has_first = rules.first != kNoToken;
+    if (thread_index() == 0) {
+      int64_t at = row;
+      for (int64_t step = length - 1; step >= 0; --step) {
+        const SearchNode& node = state.nodes[step * search.sentences * search.beams + at];
+        tokens[step + has_first] = node.token;
+        at = node.parent;
+      }
+      if (has_first) tokens[0] = rules.first;
+    }
+    sync_block();
+    return {tokens, length + has_first};
+  }
+
+  __device__ void ban(const Path& path, int64_t* listed) const {
+    int64_t count = 0;
+    const int64_t n = rules.ngram_size, ngrams = n ? path.length - n + 1 : 0;
+    for (int64_t first = 0; first < ngrams; first += kWarp) {
+      const int64_t* const ngram = path.tokens + first + thread_index();
+      const bool repeats = first + thread_index() < ngrams && path.ends_with(ngram, n - 1);
+      list(repeats, repeats ? ngram[n - 1] : 0, count, listed);
+    }
+    for (int64_t first = 0; first < rules.banned_count; first += kWarp) {
+      const int64_t i = first + thread_index();
+      const int64_t* const sequence = rules.banned + i * rules.banned_stride;
+      const bool ends = i < rules.banned_count && path.ends_with(sequence + 1, *sequence - 1);
+      list(ends, ends ? sequence[*sequence] : 0, count, listed);
+    }
+    if (thread_index() == 0) *listed = count;
+  }
+
+  // Puts the tokens of all lanes that have one behind the `count` that are there.
+  __device__ static void list(bool has_token, int64_t token, int64_t& count, int64_t* listed) {
+    int64_t up_to_here = count + has_token, all = has_token;
     for (int mask = 1; mask < kWarp; mask *= 2) {
       const int64_t other = shuffle_xor(all, mask);
       if (thread_index() & mask) up_to_here += other;
       all += other;
     }
-    sum += all;
-    return up_to_here;
+    count += all;
+    if (has_token) listed[up_to_here] = token;
   }
 };
 
 }  // namespace
 
-void ban_repeated_ngrams(const NgramRule& rule, const SearchRules& rules, const SearchState& state,
-                         Stream stream) {
-  const int64_t rows = rules.sentences * rules.beams;
-  launch(NgramKernel{rule, rules.beams, rows, rules.max_length, state}, rows,
-         (1 + rules.max_length) * sizeof(int64_t), stream);
+void list_tokens(const TokenRules& rules, const SearchRules& search, const SearchState& state,
+                 Stream stream) {
+  launch(RulesKernel{rules, search, state, listed_size(rules, search)},
+         search.sentences * search.beams, (1 + search.max_length) * sizeof(int64_t), stream);
 }
 
 void beam_search_step(const SearchRules& rules, const SearchState& state, const double* log_probs,

@@ -1,7 +1,7 @@
 // The twin of ../beam_search.h on a GPU: one step of every sentence in one launch, which nobody
 // waits for. Order, sums, scores and pools are the same, bit for bit, for what it knows: sentences
-// that are told the same, Finished::kPool, no groups, coverage or sampling, of the rules that on
-// repeated n-grams, and the stops kExact, kHeuristic, kFirst and kNone.
+// that are told the same, Finished::kPool, no groups, coverage or sampling, of the rules those in
+// TokenRules, and the stops kExact, kHeuristic, kFirst and kNone.
 //
 // B sentences of K beams, N = B * K rows, W candidates a row, P places in a pool.
 #pragma once
@@ -60,14 +60,22 @@ struct SearchState {
 void beam_search_step(const SearchRules&, const SearchState&, const double* log_probs,
                       const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream);
 
-// What would repeat an n-gram behind each row.
-struct NgramRule {
-  int64_t size;     // at least 1
-  int64_t first;    // a token before the first that counts as one of the row's, or kNoToken
-  int64_t* banned;  // [N, 1 + max_length] out: how many, then the tokens; 0 where nothing is live
+// What each row may and may not say next, as logit_rules.h has it.
+struct TokenRules {
+  int64_t ngram_size;     // no n-gram comes twice; 0 for no rule
+  int64_t first;          // a token before the first that counts as one of the row's, or kNoToken
+  const int64_t* banned;  // [banned_count, banned_stride]: sequences, each behind its length >= 1
+  int64_t banned_count, banned_stride;
+  const int64_t* prefix;  // [prefix_length]: the first tokens, and no rule holds there
+  int64_t prefix_length;
+  bool force_eos;   // only SearchRules' eos_ids at max_length
+  int64_t* listed;  // [N, listed_size()] out, as in topk.h; 0 where nothing is live
 };
 constexpr int64_t kNoToken = -1;
 constexpr int64_t kLongestPath = 4096;  // max_length at most: paths lie in shared memory
-void ban_repeated_ngrams(const NgramRule&, const SearchRules&, const SearchState&, Stream);
+inline int64_t listed_size(const TokenRules& rules, const SearchRules& search) {
+  return 1 + search.max_length + rules.banned_count + search.eos_count;
+}
+void list_tokens(const TokenRules&, const SearchRules&, const SearchState&, Stream);
 
 }  // namespace seq2seq_ext::cuda

@@ -45,12 +45,20 @@ __host__ __device__ constexpr int64_t scan_place(int64_t i) {
   return i + i / kLaneLogits * kWord;
 }
 
-// Where the results of a block go, and what its row may not offer.
+// Where the results of a block go, and what its row may or may not offer.
 template <typename A>
 struct ScanResult {
   BlockSum* sum;
   Token<A>* offers;
-  const int64_t* banned;  // of the row, as TopkRows'; or null
+  const int64_t* listed;  // of the row, as TopkRows'; or null
+
+  __device__ int64_t bans() const { return listed && *listed > 0 ? *listed : 0; }
+  __device__ bool keeps_few() const { return listed && *listed < 0; }
+  __device__ bool keeps(int64_t token) const {
+    for (int64_t i = 1; i <= -*listed; ++i)
+      if (listed[i] == token) return true;
+    return false;
+  }
 };
 
 // Reads a block of n logits, of the tokens from first_id on; `begin` is its place among those in
@@ -84,10 +92,14 @@ __device__ void scan_block(const T* shared, int64_t begin, int64_t n, int64_t fi
   for (int mask = kScanLanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
   if (lane == 0 && n > 0)
     *out.sum = {has_nan ? static_cast<double>(NAN) : static_cast<double>(max), sum};
-  for (int64_t b = out.banned ? *out.banned : 0; b > 0; --b)
+  for (int64_t b = out.bans(); b > 0; --b)
 #pragma unroll
     for (int i = 0; i < kLaneLogits; ++i)
-      if (first_id + skipped + i == out.banned[b]) logits[i] = kNothing<A>;
+      if (first_id + skipped + i == out.listed[b]) logits[i] = kNothing<A>;
+  if (out.keeps_few())
+#pragma unroll
+    for (int i = 0; i < kLaneLogits; ++i)
+      if (!out.keeps(first_id + skipped + i)) logits[i] = kNothing<A>;
   Token<A> last = first_token<A>();
   for (int64_t i = 0; i < offers; ++i) {
     Token<A> best = last_token<A>();
@@ -115,10 +127,10 @@ struct Scan {
     const int64_t first = list * kScanned, left = rows.vocabulary - first;
     const int64_t n = row >= rows.rows || left < 0 ? 0 : smaller(kScanned, left);
     const int64_t place = row * lists + list;
-    const bool bans = rows.banned && n > 0;
+    const bool lists = rows.listed && n > 0;
     scan_block<T>(shared, begin, n, first, offers,
                   {rows.sums + place, rows.offers + place * offers,
-                   bans ? rows.banned + row * rows.banned_stride : nullptr});
+                   lists ? rows.listed + row * rows.listed_stride : nullptr});
   }
 };
 

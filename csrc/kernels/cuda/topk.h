@@ -22,10 +22,10 @@ struct TopkRows {
   Token<Acc<T>>* offers;        // [rows, topk_lists(), topk_offers()] scratch
   Acc<T>* log_probs;            // [rows, k] out
   int64_t* tokens;              // [rows, k] out
-  // [rows, banned_stride] or null: a row's count of tokens that count in its sum but come last,
-  // with a log-prob of -inf; behind it these tokens.
-  const int64_t* banned = nullptr;
-  int64_t banned_stride = 0;
+  // [rows, listed_stride] or null: a number n, and |n| of the row's tokens. Those, or where n is
+  // below 0 all but those, count in its sum but come last, with a log-prob of -inf.
+  const int64_t* listed = nullptr;
+  int64_t listed_stride = 0;
 };
 
 // logits: [rows, V], `stride` from one row to the next.

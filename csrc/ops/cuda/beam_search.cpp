@@ -94,33 +94,51 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   return {tokens, parents};
 }
 
-Tensor banned(const Tensor& sums, const Tensor& counters, const Tensor& nodes, int64_t ngram_size,
-              std::optional<int64_t> bos_id) {
-  const char* op = "beam_search_banned";
+Tensor list_rules(const Tensor& sums, const Tensor& counters, const Tensor& nodes,
+                  const Tensor& eos_ids, int64_t ngram_size, std::optional<int64_t> bos_id,
+                  const Tensor& banned, const Tensor& prefix, bool force_eos) {
+  const char* op = "beam_search_rules";
   const c10::DeviceGuard guard(sums.device());
   check_dim(op, "sums", sums, 2, "[B, K]");
   check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
-  SearchRules rules{};
-  rules.sentences = sums.size(0), rules.beams = sums.size(1), rules.max_length = nodes.size(0);
-  const int64_t rows = rules.sentences * rules.beams;
-  check_part(op, sums, "counters", counters, at::kLong, {rules.sentences, kWords<SearchCounters>});
-  check_part(op, sums, "nodes", nodes, at::kLong, {rules.max_length, rows, kWords<SearchNode>});
-  TORCH_CHECK_VALUE(ngram_size >= 1, op, ": ngram_size: expected at least 1, got ", ngram_size);
-  TORCH_CHECK_VALUE(rules.max_length <= kLongestPath, op, ": nodes: expected at most ",
-                    kLongestPath, " steps, got ", rules.max_length);
+  check_dim(op, "banned", banned, 2, "[sequences, 1 + longest]");
+  SearchRules search{};
+  search.sentences = sums.size(0), search.beams = sums.size(1), search.max_length = nodes.size(0);
+  const int64_t rows = search.sentences * search.beams;
+  const auto check = [&](const char* name, const Tensor& t, at::IntArrayRef shape) {
+    check_part(op, sums, name, t, at::kLong, shape);
+  };
+  check("counters", counters, {search.sentences, kWords<SearchCounters>});
+  check("nodes", nodes, {search.max_length, rows, kWords<SearchNode>});
+  check("eos_ids", eos_ids, {eos_ids.numel()});
+  check("banned", banned, banned.sizes());
+  check("prefix", prefix, {prefix.numel()});
+  TORCH_CHECK_VALUE(ngram_size >= 0, op, ": ngram_size: expected at least 0, got ", ngram_size);
+  TORCH_CHECK_VALUE(search.max_length <= kLongestPath, op, ": nodes: expected at most ",
+                    kLongestPath, " steps, got ", search.max_length);
+  search.eos_ids = data<const int64_t>(eos_ids), search.eos_count = eos_ids.numel();
+  TokenRules rules{ngram_size,
+                   bos_id.value_or(kNoToken),
+                   data<const int64_t>(banned),
+                   banned.size(0),
+                   banned.size(1),
+                   data<const int64_t>(prefix),
+                   prefix.numel(),
+                   force_eos,
+                   nullptr};
   const SearchState state{nullptr, static_cast<SearchCounters*>(counters.data_ptr()), nullptr,
                           static_cast<SearchNode*>(nodes.data_ptr())};
-  const Tensor result = at::empty({rows, 1 + rules.max_length}, nodes.options());
-  ban_repeated_ngrams({ngram_size, bos_id.value_or(kNoToken), data<int64_t>(result)}, rules, state,
-                      current_stream(sums));
-  return result;
+  const Tensor listed = at::empty({rows, listed_size(rules, search)}, nodes.options());
+  rules.listed = data<int64_t>(listed);
+  list_tokens(rules, search, state, current_stream(sums));
+  return listed;
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
   m.impl("beam_search_step", &step);
-  m.impl("beam_search_banned", &banned);
+  m.impl("beam_search_rules", &list_rules);
 }
 
 }  // namespace seq2seq_ext::cuda

@@ -18,19 +18,19 @@ using Results = std::tuple<Tensor, Tensor>;
 
 struct Choice {
   int64_t rows, vocabulary, k;
-  std::optional<Tensor> banned;  // [rows, 1 + any], as TopkRows'
+  std::optional<Tensor> listed;  // [rows, 1 + any], as TopkRows'
 };
 
-void check_banned(const char* op, const Choice& choice, const Tensor& like) {
-  const Tensor& banned = *choice.banned;
-  TORCH_CHECK_TYPE(banned.scalar_type() == at::kLong, op, ": banned: expected int64, got ",
-                   banned.scalar_type());
-  check_dim(op, "banned", banned, 2, "[rows, 1 + tokens]");
-  TORCH_CHECK_VALUE(banned.device() == like.device(), op, ": banned: expected on ", like.device(),
-                    ", got ", banned.device());
-  TORCH_CHECK_VALUE(banned.size(0) == choice.rows && banned.size(1) > 0 && banned.is_contiguous(),
-                    op, ": banned: expected contiguous [", choice.rows, ", 1 or more], got shape ",
-                    banned.sizes());
+void check_listed(const char* op, const Choice& choice, const Tensor& like) {
+  const Tensor& listed = *choice.listed;
+  TORCH_CHECK_TYPE(listed.scalar_type() == at::kLong, op, ": listed: expected int64, got ",
+                   listed.scalar_type());
+  check_dim(op, "listed", listed, 2, "[rows, 1 + tokens]");
+  TORCH_CHECK_VALUE(listed.device() == like.device(), op, ": listed: expected on ", like.device(),
+                    ", got ", listed.device());
+  TORCH_CHECK_VALUE(listed.size(0) == choice.rows && listed.size(1) > 0 && listed.is_contiguous(),
+                    op, ": listed: expected contiguous [", choice.rows, ", 1 or more], got shape ",
+                    listed.sizes());
 }
 
 // run.template operator()<T>(TopkRows<T>) with results and scratch for rows like `like`'s.
@@ -38,7 +38,7 @@ void check_banned(const char* op, const Choice& choice, const Tensor& like) {
 template <class Run>
 Results choose(const char* op, const Tensor& like, const Choice& choice, const Run& run) {
   const int64_t rows = choice.rows, vocabulary = choice.vocabulary, k = choice.k;
-  if (choice.banned) check_banned(op, choice, like);
+  if (choice.listed) check_listed(op, choice, like);
   const auto bytes = like.options().dtype(at::kByte);
   const int64_t lists = rows * topk_lists(vocabulary);
   const Tensor log_probs =
@@ -51,19 +51,19 @@ Results choose(const char* op, const Tensor& like, const Choice& choice, const R
     const Tensor best = at::empty({offers * static_cast<int64_t>(sizeof(Offer))}, bytes);
     run.template operator()<T>(TopkRows<T>{
         rows, vocabulary, k, data<BlockSum>(sums), data<Offer>(best), data<Acc<T>>(log_probs),
-        data<int64_t>(tokens), choice.banned ? data<const int64_t>(*choice.banned) : nullptr,
-        choice.banned ? choice.banned->size(1) : 0});
+        data<int64_t>(tokens), choice.listed ? data<const int64_t>(*choice.listed) : nullptr,
+        choice.listed ? choice.listed->size(1) : 0});
   });
   return {log_probs, tokens};
 }
 
-Results topk_without(const Tensor& any_logits, const std::optional<Tensor>& banned, int64_t k) {
+Results topk_without(const Tensor& any_logits, const std::optional<Tensor>& listed, int64_t k) {
   const char* op = "log_softmax_topk";
   const c10::DeviceGuard guard(any_logits.device());
   check_type(op, "logits", any_logits);
   check_logits(op, any_logits, k);
   const Tensor logits = dense_rows(any_logits);
-  const Choice choice{logits.size(0), logits.size(1), k, banned};
+  const Choice choice{logits.size(0), logits.size(1), k, listed};
   return choose(op, logits, choice, [&]<typename T>(const TopkRows<T>& in) {
     log_softmax_topk<T>(in, data<const T>(logits), logits.stride(0), current_stream(logits));
   });
@@ -80,7 +80,7 @@ Results topk(const Tensor& logits, int64_t k) {
 
 Results linear_topk_without(const Tensor& input, const Tensor& weight,
                             const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
-                            const std::optional<Tensor>& banned, int64_t k) {
+                            const std::optional<Tensor>& listed, int64_t k) {
   const char* op = "linear_log_softmax_topk";
   const c10::DeviceGuard guard(weight.device());
   check_dim(op, "input", input, 2, "[rows, I]");
@@ -88,7 +88,7 @@ Results linear_topk_without(const Tensor& input, const Tensor& weight,
   TORCH_CHECK_VALUE(weight.size(0) > 0, op, ": weight: expected V >= 1, got shape ",
                     weight.sizes());
   check_k(op, k, weight.size(0));
-  const Choice choice{x.rows(), weight.size(0), k, banned};
+  const Choice choice{x.rows(), weight.size(0), k, listed};
   return choose(op, input, choice, [&]<typename T>(const TopkRows<T>& in) {
     linear_log_softmax_topk<T>(in, x.product<T>(), allows_tf32(), current_stream(input));
   });
