@@ -12,7 +12,7 @@ namespace seq2seq_ext {
 
 // Threads for one direction: each needs enough work a step to pay for the barrier.
 inline int direction_threads(const Sizes& s, int64_t total_rows, int64_t steps, int available) {
-  constexpr int64_t kFlopsPerBarrier = 400'000;
+  constexpr int64_t kFlopsPerBarrier = 200'000;
   const int64_t flops =
       2 * s.gates * s.hidden * s.output * total_rows / std::max<int64_t>(steps, 1);
   return std::clamp<int64_t>(flops / kFlopsPerBarrier, 1, available);
