@@ -129,6 +129,15 @@ def test_tokens_outside_the_vocabulary_are_named() -> None:
             on_device(decoder, memory, options)
 
 
+def test_the_host_reads_nothing_but_the_answers() -> None:
+    """Not even how long sources are."""
+    decoder, memory = start(make())
+    with emulated_cuda():
+        expected = on_device(decoder, memory, OPTIONS)
+    with emulated_cuda(owns_memory=True):
+        assert_same_bits(on_device(decoder, memory, OPTIONS), expected)
+
+
 class Recording(TorchDispatchMode):
     """What a graph would do: the same calls with the same tensors, into the same memory."""
 
