@@ -57,6 +57,8 @@ struct GemmKernels {
   int64_t (*row_bytes)(int64_t depth);
   // One row of A, elements stride apart, as multiply reads it: row_bytes(K) bytes.
   void (*encode)(const T* row, int64_t stride, int64_t depth, void* encoded);
+  // Rows [rows][depth] of what lies column by column: to[m * depth + k] = from[k * stride + m].
+  void (*turn)(const T* from, int64_t stride, int64_t rows, int64_t depth, T* to);
   // Computes rows [row_begin, row_end) and panels [panel_begin, panel_end).
   void (*multiply)(const Gemm<T>&, int64_t row_begin, int64_t row_end, int64_t panel_begin,
                    int64_t panel_end);

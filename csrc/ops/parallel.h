@@ -59,15 +59,14 @@ class ReadyRows {
   // Columns of a matrix are turned first, a block of them at a time: neighbours share their lines.
   static void encode(const GemmKernels<T>& kernels, const Gemm<T>& gemm, int64_t begin, int64_t end,
                      char* to) {
-    const auto row_of = [&](int64_t row) { return static_cast<const T*>(gemm.a[row]); };
+    const T* rows = static_cast<const T*>(gemm.a[begin]);
     const int64_t bytes = kernels.row_bytes(gemm.depth);
     std::vector<T> turned(gemm.a_stride == 1 ? 0 : (end - begin) * gemm.depth);
     if (gemm.a_stride != 1)
-      for (int64_t k = 0; k < gemm.depth; ++k)
-        for (int64_t row = begin; row < end; ++row)
-          turned[(row - begin) * gemm.depth + k] = row_of(row)[k * gemm.a_stride];
+      kernels.turn(rows, gemm.a_stride, end - begin, gemm.depth, turned.data());
     for (int64_t row = begin; row < end; ++row)
-      kernels.encode(gemm.a_stride == 1 ? row_of(row) : turned.data() + (row - begin) * gemm.depth,
+      kernels.encode(gemm.a_stride == 1 ? static_cast<const T*>(gemm.a[row])
+                                        : turned.data() + (row - begin) * gemm.depth,
                      1, gemm.depth, to + (row - begin) * bytes);
   }
 

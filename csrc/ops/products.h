@@ -30,7 +30,7 @@ template <typename T>
 at::Tensor pack_panels(const GemmKernels<T>& gemm, const PackSource<T>& b, int64_t depth,
                        int64_t columns) {
   const int64_t width = gemm.panel_width, panels = (columns + width - 1) / width;
-  const at::Tensor packed = huge_empty({panels * gemm.panel_bytes(depth)}, at::kByte);
+  const at::Tensor packed = scratch_empty(panels * gemm.panel_bytes(depth));
   char* const to = static_cast<char*>(packed.data_ptr());
   parallel(panels, 1 + 65536 / (depth * width + 1), [&](int64_t p) {
     PackSource<T> part = b;

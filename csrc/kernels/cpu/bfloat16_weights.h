@@ -14,16 +14,30 @@ inline uint32_t bfloat16_bits(float x) {
   return (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
 }
 
-// The bits of rows[0 .. n), n <= kLanes, two bytes each; the same roundings.
+typedef uint32_t Bfloat16Bits __attribute__((vector_size(kVectorBytes)));
+
+// The same roundings, in the lower halves.
+inline Bfloat16Bits bfloat16_bits(VecF x) {
+  const Bfloat16Bits bits = (Bfloat16Bits)x;
+  const Bfloat16Bits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
+}
+
+// Of row[0 .. n), n <= kLanes, two bytes each.
 inline void bfloat16_lanes(const float* row, int64_t n, void* to) {
   constexpr int kLanes = Simd<float>::kLanes;
-  typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
   typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
-  const Bits bits = (Bits)load_n(row, n);
-  const Bits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  const Bits all = (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
-  const Narrow narrow = __builtin_convertvector(all, Narrow);
+  const Narrow narrow = __builtin_convertvector(bfloat16_bits(load_n(row, n)), Narrow);
   __builtin_memcpy(to, &narrow, (n < kLanes ? n : kLanes) * sizeof(uint16_t));
+}
+
+// Weights from depth k on.
+template <class At>
+inline auto behind_depth(const At& at, int64_t first) {
+  return [&at, first](int64_t k, int64_t j) { return at(first + k, j); };
+}
+inline Columns<float> behind_depth(const Columns<float>& b, int64_t first) {
+  return {b.data + first, b.stride};
 }
 
 struct Bfloat16Layout {
@@ -34,13 +48,23 @@ struct Bfloat16Layout {
   static constexpr int64_t kPanelHead = 0, kRowHead = 0;
   static constexpr bool kEncodes = true;
 
+  // As float32 first, some depths at a time, then in pairs.
   template <class At>
   static void pack(const At& at, int64_t depth, int64_t width, Stored* panel) {
-    for (int64_t k = 0; k < depth + depth % 2; ++k)
-      for (int64_t j = 0; j < kPanelWidth<T>; ++j) {
-        const bool real = j < width && k < depth;
-        panel[(k / 2 * kPanelWidth<T> + j) * 2 + k % 2] = real ? bfloat16_bits(at(k, j)) : 0;
-      }
+    constexpr int64_t kFew = 32, kWidth = kPanelWidth<T>, kLanes = Simd<T>::kLanes;
+    alignas(64) T full[kFew * kWidth];
+    for (int64_t begin = 0; begin < depth; begin += kFew) {
+      const int64_t count = smaller(kFew, depth - begin);
+      FullWeights<T>::pack(behind_depth(at, begin), count, width, full);
+      if (count % 2) FullWeights<T>::clear(full + count * kWidth, 1);
+      for (int64_t k = 0; k < count; k += 2)
+        for (int64_t j = 0; j < kWidth; j += kLanes, panel += 2 * kLanes) {
+          const T* const pair = full + k * kWidth + j;
+          const Bfloat16Bits bits = bfloat16_bits(load(pair)) | bfloat16_bits(load(pair + kWidth))
+                                                                    << 16;
+          __builtin_memcpy(panel, &bits, sizeof(bits));
+        }
+    }
   }
   template <class Row>
   static VecF finish(Sum sum, const Row*, const Stored*, int, const T* onto) {

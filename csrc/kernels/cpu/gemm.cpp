@@ -38,6 +38,7 @@ GemmKernels<typename W::T> gemm_kernels() {
           W::kEncodes,
           row_bytes<W>,
           encode_row<W>,
+          turn_columns<typename W::T>,
           multiply<W>};
 }
 

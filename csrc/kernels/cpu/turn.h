@@ -50,6 +50,18 @@ inline void turn(const T* const* from, int64_t rows, int64_t depth, T* to, int64
     for (int64_t m = 0; m < rows; ++m) to[k * stride + m] = from[m][k];
 }
 
+// GemmKernels::turn.
+template <typename T>
+void turn_columns(const T* from, int64_t stride, int64_t rows, int64_t depth, T* to) {
+  constexpr int64_t kFew = 64;
+  const T* lines[kFew];
+  for (int64_t begin = 0; begin < depth; begin += kFew) {
+    const int64_t count = depth - begin < kFew ? depth - begin : kFew;
+    for (int64_t k = 0; k < count; ++k) lines[k] = from + (begin + k) * stride;
+    turn(lines, count, rows, to + begin, depth);
+  }
+}
+
 // to[0 .. n) = from[0 .. n), n small.
 template <typename T>
 inline void copy_few(const T* from, int64_t n, T* to) {
