@@ -10,6 +10,7 @@ from cuda_device import needs_cuda
 from emulated_cuda import emulated_cuda
 
 import seq2seq_ext  # noqa: F401  (loads the ops)
+from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 
 # Drivers of other packages, imported only where those are installed.
 collect_ignore_glob = ["compat/peer_*"]
@@ -48,15 +49,19 @@ def weight_isa(request: pytest.FixtureRequest) -> Iterator[str]:
         yield name
 
 
-# The suites of ops, whose tensors lie where --device says; every other test is the CPU's.
+# Suites whose tensors lie where --device says; every other test is the CPU's.
 DEVICE_SUITES = {
     "test_attention",
+    "test_attention_modules",
+    "test_attention_properties",
     "test_attentional_decoder",
+    "test_beam_search",
     "test_gru",
     "test_linear",
     "test_linear_cross_entropy",
     "test_lstm",
     "test_rnn",
+    "test_seq2seq",
     "test_topk",
 }
 FIXTURES = {"threads": "threads are the CPU's", "weight_isa": "packed weights are the CPU's"}
@@ -67,8 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         choices=("cpu", "cuda", "emulated"),
         default="cpu",
-        help="where the suites of ops have their tensors; emulated: on the CPU, with the kernels "
-        "of CUDA",
+        help="where ops, models and searches have their tensors; emulated: on the CPU, with the "
+        "kernels of CUDA",
     )
 
 
@@ -102,7 +107,10 @@ def place(request: pytest.FixtureRequest, seed: None) -> Iterator[None]:
         with torch.device("cuda"):
             yield
     else:
-        with emulated_cuda():
+        with emulated_cuda(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                DeviceBeamSearch, "runs", lambda device, options: DeviceBeamSearch.knows(options)
+            )
             yield
 
 

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +63,17 @@ class _Redispatch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class _OnDevice(TorchFunctionMode):
+    """Modules find their parameters on CUDA, as they ask before they pack weights for the CPU."""
+
+    _ANSWERS: ClassVar = {Tensor.is_cuda.__get__: True, Tensor.is_cpu.__get__: False}  # type: ignore[attr-defined]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._ANSWERS and isinstance(args[0], Parameter):
+            return self._ANSWERS[func]
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def emulated_cuda(
     seed: int = 0,
@@ -77,5 +91,5 @@ def emulated_cuda(
     emulator = load()
     emulator.set_seed(seed)
     emulator.set_device(processors, shared_bytes, owns_memory)
-    with _Redispatch():
+    with _Redispatch(), _OnDevice():
         yield

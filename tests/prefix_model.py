@@ -20,9 +20,9 @@ class PrefixModel:
     SIZE = 4093
 
     def __init__(self, vocab: int, seed: int, *, dtype=torch.float64, spread=2.0):
-        generator = torch.Generator().manual_seed(seed)
-        table = torch.randn(self.SIZE, vocab, generator=generator, dtype=torch.float64) * spread
-        self.logits = table.to(dtype)
+        shape, generator = (self.SIZE, vocab), torch.Generator().manual_seed(seed)
+        table = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu") * spread
+        self.logits = table.to(torch.get_default_device(), dtype)
         self.vocab = vocab
         self._rows: dict[int, list[float]] = {}
 

@@ -50,6 +50,7 @@ def test_module_parameters_and_repr() -> None:
     assert "5, 6, 7" in repr(modules()["additive"])
 
 
+@pytest.mark.not_emulated("torch.compile takes no dispatch mode")
 @pytest.mark.parametrize("name", ["additive", "general"])
 def test_compile_and_export(name) -> None:
     module = modules()[name]
@@ -68,6 +69,7 @@ def test_compile_and_export(name) -> None:
     torch.testing.assert_close(exported(*arguments), expected)
 
 
+@pytest.mark.not_emulated("weights are rounded as they are packed, for the CPU")
 @pytest.mark.parametrize("name", ["additive", "general"])
 def test_autocast(name) -> None:
     module = modules()[name]

@@ -129,7 +129,7 @@ def test_poisoned_rows_equal_reference():
     draw = random.Random(5)
     for seed in range(60):
         model = PrefixModel(6, seed, dtype=torch.float32)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
         for value, share in ((-INF, 0.3), (math.nan, 0.02), (INF, 0.02)):
             model.logits[torch.rand(model.logits.shape, generator=generator) < share] = value
         assert_equals_reference(model, random_options(draw, 6), [0, 1, 2, 3])

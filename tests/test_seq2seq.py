@@ -13,9 +13,12 @@ from seq2seq_ext.reference import seq2seq as reference
 
 
 @pytest.fixture(autouse=True)
-def one_thread(threads):
+def one_thread():
     """The models are too small to share among threads."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def reference_loss(model, src, src_lengths, tgt, tgt_lengths, label_smoothing=0.0):
@@ -254,6 +257,7 @@ def test_a_training_step_has_the_same_bits_with_any_number_of_threads(fields, pr
         assert all(map(torch.equal, step, steps[0]))
 
 
+@pytest.mark.not_emulated("it trains, which takes minutes there")
 def test_learns_to_reverse():
     torch.manual_seed(0)
     model = Seq2Seq(
@@ -297,6 +301,7 @@ def step_arguments(model):
     return tokens, memory.state, memory.memory, memory.projected, memory.lengths
 
 
+@pytest.mark.not_emulated("torch.compile takes no dispatch mode")
 @pytest.mark.parametrize("variant", [VARIANTS[0], VARIANTS[13]], ids=name)
 def test_compiled_step_is_one_graph(variant):
     step = Step(make(dtype=torch.float32, **variant).eval())
