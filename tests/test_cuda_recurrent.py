@@ -99,22 +99,21 @@ def test_one_step_is_projected() -> None:
 
 
 @KINDS
-def test_one_step_is_the_layer_s(kind: Kind) -> None:
+def test_one_step_is_the_layer_s(kind: Kind, device: torch.device) -> None:
     """As with lengths, which take the way of many steps, and as four steps of it."""
     case = Case(4, 5, 7, 20)
-    inputs = make_inputs(kind, case)
-    with emulated_cuda():
-        outputs, *finals = kind.run(ops, inputs)
-        states, found = inputs.states, []
-        for t in range(case.T):
-            one = Inputs(inputs.input[t : t + 1], states, inputs.weights, None, True)
-            output, *states = kind.run(ops, one)
-            found.append(output)
-        torch.testing.assert_close(torch.cat(found), outputs)
-        torch.testing.assert_close(list(states), finals)
-        assert torch.equal(output[0], states[0][0])
-        one.lengths = torch.ones(case.B, dtype=torch.int64)
-        torch.testing.assert_close(kind.run(ops, one)[0], output)
+    inputs = make_inputs(kind, case).map(lambda t: t.to(device))
+    outputs, *finals = kind.run(ops, inputs)
+    states, found = inputs.states, []
+    for t in range(case.T):
+        one = Inputs(inputs.input[t : t + 1], states, inputs.weights, None, True)
+        output, *states = kind.run(ops, one)
+        found.append(output)
+    torch.testing.assert_close(torch.cat(found), outputs)
+    torch.testing.assert_close(list(states), finals)
+    assert torch.equal(output[0], states[0][0])
+    one.lengths = torch.ones(case.B, dtype=torch.int64)
+    torch.testing.assert_close(kind.run(ops, one)[0], output)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
