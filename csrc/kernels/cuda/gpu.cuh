@@ -142,13 +142,26 @@ __global__ void __launch_bounds__(kThreads, kBlocks) run_kernel(const Kernel ker
   kernel(shared);
 }
 
+// The most dynamic shared memory that a block of it can have on the current device.
+template <class Kernel>
+int most_shared() {
+  int device, most;
+  cudaFuncAttributes attributes;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  check(cudaFuncGetAttributes(&attributes, run_kernel<Kernel>));
+  return most - static_cast<int>(attributes.sharedSizeBytes);
+}
+
+// Always the most: the attribute is the function's, and another thread's may not take it back
+// between here and the launch.
 template <class Kernel>
 void allow_shared(int64_t shared_bytes) {
   static_assert(Kernel::kThreads * Kernel::kBlocksPerSm <= 2048, "more than an SM has places for");
   constexpr int64_t kAlwaysAllowed = 48 * 1024;
   if (shared_bytes > kAlwaysAllowed)
     check(cudaFuncSetAttribute(run_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)));
+                               most_shared<Kernel>()));
 }
 
 inline unsigned check_grid(int64_t blocks) {
@@ -181,12 +194,11 @@ void launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes,
 // How many blocks with this much shared memory the current device holds at once; 0 if not one.
 template <class Kernel>
 int64_t resident_blocks(int64_t shared_bytes) {
-  int device, processors, most_shared, per_processor;
+  if (shared_bytes > most_shared<Kernel>()) return 0;
+  allow_shared<Kernel>(shared_bytes);
+  int device, processors, per_processor;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-  check(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  if (shared_bytes > most_shared) return 0;
-  allow_shared<Kernel>(shared_bytes);
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, run_kernel<Kernel>,
                                                       Kernel::kThreads, shared_bytes));
   return int64_t{processors} * per_processor;
