@@ -221,7 +221,7 @@ template <typename T>
 void attention_forward(const AttentionBatch<T>& in, const AttentionOutputs<T>& out, Stream stream) {
   const int64_t blocks = in.batch * divide_up(in.sizes.queries, kRows);
   if (in.v)
-    launch(ForwardKernel<Tanh, T>{in, out}, blocks, kSharedBytes<T>, stream);
+    launch(ForwardKernel<TanhScore, T>{in, out}, blocks, kSharedBytes<T>, stream);
   else
     launch(ForwardKernel<Product, T>{in, out}, blocks, kSharedBytes<T>, stream);
 }
@@ -230,7 +230,7 @@ template <typename T>
 void attention_query_gradient(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
                               Stream stream) {
   if (in.v)
-    differentiate_query<Tanh>(in, g, stream);
+    differentiate_query<TanhScore>(in, g, stream);
   else
     differentiate_query<Product>(in, g, stream);
 }
@@ -239,7 +239,7 @@ template <typename T>
 void attention_memory_gradient(const AttentionBatch<T>& in, const AttentionGradients<T>& g,
                                Stream stream) {
   if (in.v)
-    differentiate_memory<Tanh>(in, g, stream);
+    differentiate_memory<TanhScore>(in, g, stream);
   else
     differentiate_memory<Product>(in, g, stream);
 }

@@ -30,7 +30,7 @@ struct Product {
   }
 };
 
-struct Tanh {
+struct TanhScore {
   template <typename A>
   __device__ static A score(A x, A y, A v, A sum) {
     return fused(v, tanh(x + y), sum);
@@ -95,7 +95,7 @@ template <typename T>
 struct ColumnTile {
   const Acc<T>* c;  // coefficient of row r at depth d: c[r * row_stride + d * depth_stride]
   int64_t row_stride, depth_stride;
-  const T* x;  // [rows, columns], of Tanh only
+  const T* x;  // [rows, columns], of TanhScore only
   int64_t x_stride;
   int rows;                             // at most kRows
   const T* y;                           // [depth, columns]
