@@ -57,7 +57,8 @@ struct PlaceKernel {
       if (i >= in.offsets[in.steps] && i < in.capacity) places[i] = kNoRow;
       if (b >= in.active[s]) continue;
       const int64_t time = d == 1 ? in.sorted[b] - 1 - s : s;
-      places[in.offsets[s] + b] = time * in.batch + in.rows[b];
+      const int64_t place = in.offsets[s] + b;
+      if (place < in.capacity) places[place] = time * in.batch + in.rows[b];
     }
   }
 };

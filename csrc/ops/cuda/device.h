@@ -66,8 +66,11 @@ T* data(const at::Tensor& t) {
 // would wait for it, and kernels clamp them to [0, limit].
 inline at::Tensor device_lengths(const char* op, const char* name, const at::Tensor& lengths,
                                  int64_t batch, int64_t limit, at::Device device) {
-  if (is_on_host(lengths))
-    return check_lengths(op, name, lengths, batch, limit).to(device, /*non_blocking=*/true);
+  if (is_on_host(lengths)) {
+    const at::Tensor checked = check_lengths(op, name, lengths, batch, limit);
+    // From pinned memory a copy that nobody waits for would see what is written there later.
+    return checked.to(device, /*non_blocking=*/!checked.is_pinned());
+  }
   TORCH_CHECK_TYPE(lengths.scalar_type() == at::kLong, op, ": ", name, ": expected int64, got ",
                    lengths.scalar_type());
   TORCH_CHECK_VALUE(lengths.device() == device, op, ": ", name, ": expected on cpu or ", device,
