@@ -1,7 +1,12 @@
 """A model's search that stays on a GPU: on the emulated device, and on a GPU where there is one."""
 
+import itertools
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -14,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult
 from seq2seq_ext.decoding.device_search import DeviceBeamSearch
+from seq2seq_ext.models import device_generation
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
 from seq2seq_ext.models.device_generation import FixedStep, generate_on_device
 from seq2seq_ext.models.generation import generate
@@ -175,6 +181,58 @@ def test_a_recorded_step_is_every_step(name: str) -> None:
             recording.replay()
     assert_same_bits(*(search.result() for search in searches))
     assert torch.equal(steps[0].attention, steps[1].attention)
+
+
+class Graph:
+    """What CUDA answers to captures; a step that failed has broken its own."""
+
+    pools: ClassVar[list[Any]] = []
+
+    def capture_begin(self, pool: Any, capture_error_mode: str) -> None:
+        self.pools.append(pool)
+
+    def capture_end(self) -> None:
+        if len(self.pools) == 3:
+            raise RuntimeError("the capture is invalid")
+
+    def replay(self) -> None: ...
+
+
+def test_graphs_of_a_thread_share_a_pool_until_a_step_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = itertools.count()
+    monkeypatch.setattr(Graph, "pools", [])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "MemPool", lambda: SimpleNamespace(id=next(ids)))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock)
+    monkeypatch.setattr(device_generation, "_idle", device_generation._Idle())
+    record = device_generation.recorded
+    record(list)
+    record(list)
+    with pytest.raises(ZeroDivisionError):
+        record(lambda: 1 / 0)
+    record(list)
+    thread = Thread(target=record, args=(list,))
+    thread.start()
+    thread.join()
+    record(list)
+    assert Graph.pools == [0, 0, 0, 1, 2, 1]
+
+
+@needs_cuda
+@pytest.mark.cuda
+def test_gpu_searches_keep_no_more_memory_than_the_first_two() -> None:
+    model = make().cuda()
+    src, src_lengths, _, _ = data(model)
+    reserved = []
+    for _ in range(6):
+        model.generate(src.cuda(), src_lengths.cuda(), OPTIONS)
+        reserved.append(torch.cuda.memory_reserved())
+    assert max(reserved) == reserved[1]
 
 
 @needs_cuda

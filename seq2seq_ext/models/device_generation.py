@@ -1,6 +1,8 @@
 """Beam search of a model whose whole step stays on a GPU, which a CUDA graph replays."""
 
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -40,17 +42,37 @@ def generate_on_device(
     return replace(result, attention=gather_attention(attention, result.rows, result.lengths))
 
 
+class _Idle(threading.local):
+    """A thread's memory pool and stream of each device, for its next graph.
+
+    A graph's own pool would be given back only by ``torch.cuda.empty_cache()``. Graphs that share
+    one must not run at once: a thread waits for each of its searches.
+    """
+
+    def __init__(self) -> None:
+        self.of_device: dict[int, tuple[torch.cuda.MemPool, torch.cuda.Stream]] = {}
+
+
+_idle = _Idle()
+
+
 def recorded(step: Callable[[], object]) -> Callable[[], None]:
     """``step``, which has run before, as a CUDA graph; all that it keeps must stay in its place."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph, device = torch.cuda.CUDAGraph(), torch.cuda.current_device()
+    kept = _idle.of_device.pop(device, None)
+    pool, stream = kept or (torch.cuda.MemPool(), torch.cuda.Stream())  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        graph.capture_begin(capture_error_mode="thread_local")
+        graph.capture_begin(pool=pool.id, capture_error_mode="thread_local")  # type: ignore[arg-type]
         try:
             step()
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # of a capture that the step's error has broken
+                graph.capture_end()
+            raise
+        graph.capture_end()
     torch.cuda.current_stream().wait_stream(stream)
+    _idle.of_device[device] = pool, stream  # not after an error: a capture may still own them
     return graph.replay
 
 
