@@ -21,7 +21,7 @@ from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult
 from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 from seq2seq_ext.models import device_generation
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
-from seq2seq_ext.models.device_generation import FixedStep, generate_on_device
+from seq2seq_ext.models.device_generation import FixedStep, generate_on_device, search_on_device
 from seq2seq_ext.models.generation import generate
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,8 @@ def over_steps(decoder: AttentionalDecoder, memory: Memory, options: Any) -> Bea
 def on_device(decoder: AttentionalDecoder, memory: Memory, options: Any) -> BeamSearchResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AttentionalDecoder, "logits", None)  # nobody makes any
-        return generate_on_device(decoder, memory, options, decoder.attention is not None)
+        search = search_on_device(decoder, len(memory.lengths), options, memory.memory.device)
+        return generate_on_device(decoder, memory, search)
 
 
 def assert_same_bits(found: BeamSearchResult, expected: BeamSearchResult) -> None:

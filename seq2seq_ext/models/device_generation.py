@@ -15,16 +15,27 @@ from seq2seq_ext.decoding.step import leaves, reorder
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
 
 
+def search_on_device(
+    decoder: AttentionalDecoder, batch_size: int, options: BeamSearchOptions, device: torch.device
+) -> DeviceBeamSearch:
+    """What :func:`generate_on_device` searches with, under options that the device knows.
+
+    Made before the encoder runs: what is copied to the device waits for all that it has to do.
+    """
+    told = replace(options, return_attention=decoder.attention is not None)
+    search = DeviceBeamSearch(batch_size, told, device)
+    search.check_vocabulary("generate", decoder.config.target_vocabulary_size)
+    return search
+
+
 def generate_on_device(
-    decoder: AttentionalDecoder, memory: Memory, options: BeamSearchOptions, has_attention: bool
+    decoder: AttentionalDecoder, memory: Memory, search: DeviceBeamSearch
 ) -> BeamSearchResult:
-    """What :func:`beam_search` finds from ``memory``, under options that the device knows.
+    """What :func:`beam_search` finds from ``memory``.
 
     The host launches a few steps and then asks whether all sentences have stopped.
     """
-    told = replace(options, return_attention=has_attention)
-    search = DeviceBeamSearch(len(memory.lengths), told, memory.memory.device)
-    search.check_vocabulary("generate", decoder.config.target_vocabulary_size)
+    told = search.options[0]
     step = FixedStep(decoder, memory, search)
     attention: list[Tensor] = []
     with torch.cuda.device_of(memory.memory):  # type: ignore[no-untyped-call]
@@ -37,7 +48,7 @@ def generate_on_device(
                     break
             run()
     result = search.result()
-    if not has_attention:
+    if not told.return_attention:
         return result
     return replace(result, attention=gather_attention(attention, result.rows, result.lengths))
 

@@ -10,7 +10,7 @@ from seq2seq_ext.models import check
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, PackedDecoder, State
 from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
-from seq2seq_ext.models.device_generation import generate_on_device
+from seq2seq_ext.models.device_generation import generate_on_device, search_on_device
 from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder
@@ -184,10 +184,12 @@ class Seq2Seq(torch.nn.Module):
         was_training = self.training
         self.eval()
         try:
-            memory, attends = self._encode(src, src_lengths), self.decoder.attention is not None
-            if self._stays_on_device() and DeviceBeamSearch.runs(memory.memory.device, told):
-                return generate_on_device(self.decoder, memory, told[0], attends)
-            return generate(PackedSteps(self.decoder), memory, told, attends)
+            decoder, device = self.decoder, self.bridge.hidden.weight.device
+            if self._stays_on_device() and DeviceBeamSearch.runs(device, told):
+                search = search_on_device(decoder, src.size(0), told[0], device)
+                return generate_on_device(decoder, self._encode(src, src_lengths), search)
+            memory = self._encode(src, src_lengths)
+            return generate(PackedSteps(decoder), memory, told, decoder.attention is not None)
         finally:
             self.train(was_training)
 
