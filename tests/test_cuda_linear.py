@@ -1,12 +1,17 @@
 """The product kernel of CUDA: on the emulated device, and on a GPU where there is one."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from cuda_device import needs_cuda, tf32
 from emulated_cuda import emulated_cuda
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import linear as torch_linear
+from torch.utils.flop_counter import FlopCounterMode
 
 from seq2seq_ext import ops
+from seq2seq_ext.ops.linear import _backward
 
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 33, 65), (70, 64, 16), (2, 300, 19), (130, 72, 140)]
 EMPTY = [(0, 4, 5), (4, 0, 6), (4, 6, 0)]  # rows, inputs, outputs
@@ -81,6 +86,20 @@ def test_a_nan_stays_in_its_row() -> None:
         found = ops.linear(x, w, b)
     others = [i for i in range(40) if i != 7]
     assert torch.equal(found[others], expected[others]) and found[7].isnan().all()
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1, 2)])
+def test_only_wanted_gradients_are_computed(wanted: tuple[int, ...]) -> None:
+    with FakeTensorMode(), FlopCounterMode(display=False) as flops:
+        shapes = (5, 9), (40, 9), (40,)
+        grad, x, w = (torch.empty(shape, device="cuda") for shape in ((5, 40), *shapes[:2]))
+        context = SimpleNamespace(
+            saved_tensors=(x, w), needs_input_grad=[i in wanted for i in range(4)]
+        )
+        found = _backward(context, grad)
+    expected = [shapes[i] if i in wanted else None for i in range(3)]
+    assert [g if g is None else g.shape for g in found] == [*expected, None]
+    assert flops.get_total_flops() == sum(i < 2 for i in wanted) * 2 * 5 * 9 * 40
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -109,9 +109,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     wanted = ctx.needs_input_grad[:3]
     if grad.is_cuda:
         rows = grad.reshape(-1, grad.size(-1))
-        gradients = grad @ weight, rows.t() @ input.reshape(-1, input.size(-1)), rows.sum(0)
-    else:
-        gradients = torch.ops.seq2seq_ext.linear_backward(grad, input, weight, ctx.dtype, wanted)
+        return (
+            grad @ weight if wanted[0] else None,
+            rows.t() @ input.reshape(-1, input.size(-1)) if wanted[1] else None,
+            rows.sum(0) if wanted[2] else None,
+            None,
+        )
+    gradients = torch.ops.seq2seq_ext.linear_backward(grad, input, weight, ctx.dtype, wanted)
     return *(g if w else None for g, w in zip(gradients, wanted, strict=True)), None
 
 
