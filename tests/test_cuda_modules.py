@@ -67,6 +67,17 @@ def test_cells_are_torchs(name: str, device: torch.device) -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+def test_weights_are_not_stored_in_other_types(name: str, device: torch.device) -> None:
+    module = getattr(seq2seq_ext, name)(3, 5, device=device)
+    x = torch.randn(4, 3, device=device)
+    for dtype in ("bfloat16", "int8"):
+        module.inference_dtype = dtype
+        expected = f"^{name}.inference_dtype: expected 'float32' on CUDA, got '{dtype}'$"
+        with torch.no_grad(), pytest.raises(ValueError, match=expected):
+            module(x)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_model_trains(cell: str, attention: str, device: torch.device) -> None:

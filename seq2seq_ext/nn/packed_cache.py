@@ -84,7 +84,10 @@ def packed_weights(
         kind = "bfloat16"
     stored = WEIGHT_TYPES[kind]
     dtype = None if stored == torch.float32 else stored
-    if weights[0].is_cuda and dtype is None:  # ops take them there as they are
+    if weights[0].is_cuda:  # ops take them there as they are
+        if dtype is not None:
+            where = f"{type(module).__name__}.inference_dtype"
+            raise ValueError(f"{where}: expected 'float32' on CUDA, got {kind!r}")
         return plain
 
     def make() -> list[Tensor]:

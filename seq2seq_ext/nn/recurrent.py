@@ -28,7 +28,8 @@ class RecurrentLayer(nn.RNNBase):
 
     Attributes:
         inference_dtype: how the weights of a float32 layer are stored where no gradient is wanted:
-            ``"float32"``, ``"bfloat16"`` or ``"int8"``, as in :class:`seq2seq_ext.Decoder`.
+            ``"float32"``, ``"bfloat16"`` or ``"int8"``, as in :class:`seq2seq_ext.Decoder`; on
+            CUDA only ``"float32"``.
     """
 
     inference_dtype = InferenceDtype()
