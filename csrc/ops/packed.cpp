@@ -8,7 +8,7 @@
 namespace seq2seq_ext {
 
 std::optional<int64_t> weights_state(at::TensorList weights) {
-  constexpr int64_t kSamples = 4;
+  constexpr int64_t kSamples = 16;
   constexpr uint64_t kPrime = 1099511628211u;
   uint64_t hash = 14695981039346656037u ^ static_cast<uint64_t>(active_isa());
   const auto add = [&](uint64_t value) {

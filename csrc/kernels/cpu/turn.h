@@ -11,6 +11,17 @@ struct Four {
   typedef T Vec __attribute__((vector_size(4 * sizeof(T))));
 };
 
+// Four of the eight values of two vectors, by their places.
+template <int a, int b, int c, int d, class V>
+inline V pick(const V& x, const V& y) {
+#ifdef __clang__
+  return __builtin_shufflevector(x, y, a, b, c, d);
+#else  // GCC has the other only since 12
+  using Places = decltype(x < y);
+  return __builtin_shuffle(x, y, Places{a, b, c, d});
+#endif
+}
+
 template <typename T>
 inline void copy_four(const T* from, T* to) {
   __builtin_memcpy(to, from, 4 * sizeof(T));
@@ -21,14 +32,11 @@ template <typename T>
 inline void turn_four(const T* const* from, int64_t k, T* to, int64_t stride) {
   typename Four<T>::Vec row[4];
   for (int m = 0; m < 4; ++m) __builtin_memcpy(&row[m], from[m] + k, sizeof(row[m]));
-  const auto low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
-  const auto high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
-  const auto low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-  const auto high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-  const typename Four<T>::Vec column[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
-                                           __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
-                                           __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
-                                           __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+  const auto low01 = pick<0, 4, 1, 5>(row[0], row[1]), high01 = pick<2, 6, 3, 7>(row[0], row[1]);
+  const auto low23 = pick<0, 4, 1, 5>(row[2], row[3]), high23 = pick<2, 6, 3, 7>(row[2], row[3]);
+  const typename Four<T>::Vec column[4] = {
+      pick<0, 1, 4, 5>(low01, low23), pick<2, 3, 6, 7>(low01, low23),
+      pick<0, 1, 4, 5>(high01, high23), pick<2, 3, 6, 7>(high01, high23)};
   for (int m = 0; m < 4; ++m)
     __builtin_memcpy(to + (k + m) * stride, &column[m], sizeof(column[m]));
 }
