@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult
+from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult, device_search
 from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 from seq2seq_ext.models import device_generation
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
@@ -128,6 +128,48 @@ def test_questions_may_come_at_any_step(monkeypatch: pytest.MonkeyPatch, steps: 
         assert_same_bits(on_device(decoder, memory, options), expected)
 
 
+@pytest.mark.parametrize("search", ["plain", "ngrams"])
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_past_the_end_change_nothing(name: str, search: str) -> None:
+    options = options_of(search)
+    decoder, memory = start(make(**MODELS[name]))
+    searches = [DeviceBeamSearch(4, options, torch.device("cpu")) for _ in range(2)]
+    with emulated_cuda():
+        for extra, each in zip((0, 23), searches, strict=True):
+            step = FixedStep(decoder, memory, each)
+            for _ in range(options.max_length + extra):
+                step()
+    assert_same_bits(*(each.result() for each in searches))
+    for part in ("_sums", "_counters", "_pool", "_nodes"):
+        assert torch.equal(*(getattr(each, part) for each in searches)), part
+
+
+def test_the_host_looks_at_an_answer_behind_the_next_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    class Told(device_search._Answer):
+        def __init__(self, value: Tensor) -> None:
+            happened.append("ask")
+            super().__init__(value)
+
+        def wait(self) -> bool:
+            happened.append("look")
+            return super().wait()
+
+    step = FixedStep.__call__
+    monkeypatch.setattr(device_search, "_Answer", Told)
+    monkeypatch.setattr(FixedStep, "__call__", lambda self: happened.append("step") or step(self))
+    decoder, memory = start(make())
+    decoder.output_layer()[1][OPTIONS.eos_id] += 1
+    options = replace(OPTIONS, min_length=10, max_length=100)
+    with emulated_cuda():
+        on_device(decoder, memory, replace(options, early_stopping="first"))
+    chunk = ["step"] * DeviceBeamSearch.steps_between_questions
+    taken, rest = divmod(happened.count("step"), len(chunk))
+    assert happened == [*chunk, "ask", *[*chunk, "ask", "look"] * (taken - 1)] and not rest
+    assert 3 < taken < 20
+
+
 def test_tokens_outside_the_vocabulary_are_named() -> None:
     decoder, memory = start(make())
     for fields in ({"prefix": (13,)}, {"banned": (4, (5, 13))}):
@@ -234,6 +276,31 @@ def test_gpu_searches_keep_no_more_memory_than_the_first_two() -> None:
         model.generate(src.cuda(), src_lengths.cuda(), OPTIONS)
         reserved.append(torch.cuda.memory_reserved())
     assert max(reserved) == reserved[1]
+
+
+@needs_cuda
+@pytest.mark.cuda
+def test_gpu_search_waits_for_nothing_but_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its result is fetched: torch refuses whatever else would wait."""
+    result = DeviceBeamSearch.result
+
+    def fetch(search: DeviceBeamSearch) -> BeamSearchResult:
+        torch.cuda.set_sync_debug_mode("default")
+        return result(search)
+
+    monkeypatch.setattr(DeviceBeamSearch, "result", fetch)
+    options = options_of("long")
+    model = make().cuda()
+    src, src_lengths, _, _ = (each.cuda() for each in data(model))
+    expected = model.generate(src, src_lengths, options)
+    memory = model.encode(src, src_lengths)
+    search = search_on_device(model.decoder, 4, options, src.device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = generate_on_device(model.decoder, memory, search)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_same_bits(found, expected)
 
 
 @needs_cuda

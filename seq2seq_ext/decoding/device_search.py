@@ -50,7 +50,7 @@ class DeviceBeamSearch:
     """:class:`BeamSearch` on a GPU, for sentences that are all told the same.
 
     Finds the same, bit for bit, from the same candidates. Whether it is done is asked once in a
-    few steps; those taken in vain change nothing.
+    few steps, and the answer looked at a few steps later; those taken in vain change nothing.
 
     Args:
         batch_size: sentences.
@@ -58,7 +58,7 @@ class DeviceBeamSearch:
         device: where logits come from.
     """
 
-    steps_between_questions = 8
+    steps_between_questions = 4
 
     @classmethod
     def runs(cls, device: torch.device, options: Sequence[BeamSearchOptions]) -> bool:
@@ -102,18 +102,22 @@ class DeviceBeamSearch:
         self._banned = _by_length(_banned_sequences(options)).to(device)
         self._prefix = torch.tensor(options.prefix, dtype=torch.int64, device=device)
         self._scores = _score_table(options).to(device)
+        self._asked: _Answer | None = None
 
     @property
     def done(self) -> bool:
         """Whether every sentence is known to have stopped."""
-        if self.steps < self._told.max_length and self.steps % self.steps_between_questions:
-            return False
-        return self.stopped
+        if self.steps >= self._told.max_length:
+            return True
+        return self.steps % self.steps_between_questions == 0 and self.had_stopped()
 
-    @property
-    def stopped(self) -> bool:
-        """Whether every sentence has stopped; waits for the device."""
-        return not self._counters[:, 1].any().item()
+    def had_stopped(self) -> bool:
+        """Whether every sentence had stopped when this was asked the last time.
+
+        So the device has the steps in between to take while the host waits for it.
+        """
+        before, self._asked = self._asked, _Answer(self._counters[:, 1].any())
+        return before is not None and not before.wait()
 
     def check_vocabulary(self, where: str, vocabulary: int) -> None:
         """Every token that the options name is one of the V."""
@@ -222,6 +226,23 @@ class DeviceBeamSearch:
             reasons=torch.where(exists, ended[..., 3], _MISSING),
             rows=rows,
         )
+
+
+class _Answer:
+    """A bool that a device is yet to make, on its way to the host."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        self._value.copy_(value, non_blocking=True)
+        self._arrival: torch.cuda.Event | None = None
+        if value.is_cuda:
+            self._arrival = torch.cuda.current_stream(value.device).record_event()
+
+    def wait(self) -> bool:
+        """It; what was launched behind the question runs on."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return bool(self._value)
 
 
 def _as_double(words: Tensor) -> Tensor:

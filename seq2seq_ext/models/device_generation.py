@@ -33,7 +33,8 @@ def generate_on_device(
 ) -> BeamSearchResult:
     """What :func:`beam_search` finds from ``memory``.
 
-    The host launches a few steps and then asks whether all sentences have stopped.
+    The host launches a few steps and a question, whether all sentences have stopped; it looks at
+    the answer when as many steps more are under way.
     """
     told = search.options[0]
     step = FixedStep(decoder, memory, search)
@@ -44,7 +45,7 @@ def generate_on_device(
         for taken in range(1, told.max_length + 1):
             if taken % step.places == 0 or taken == told.max_length:
                 attention += step.attention.clone()  # behind the last step nobody looks
-                if taken == told.max_length or search.stopped:
+                if taken == told.max_length or search.had_stopped():
                     break
             run()
     result = search.result()
