@@ -19,6 +19,8 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from seq2seq_ext.ops import tracing
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "emulated_cuda"
 CUDA = DispatchKeySet(DispatchKey.CUDA)
@@ -80,6 +82,7 @@ def emulated_cuda(
     processors: int = 1000,
     shared_bytes: int = 200 * 1024,
     owns_memory: bool = False,
+    captures: bool = False,
 ) -> Iterator[None]:
     """Inside, the ops of this package run their CUDA kernels on CPU tensors.
 
@@ -87,9 +90,15 @@ def emulated_cuda(
         seed: of the order in which threads run.
         processors, shared_bytes: of the device; it holds one block a processor.
         owns_memory: ops take every tensor for one on the device, which the host does not read.
+        captures: ops and models take what they are called for as going into a CUDA graph.
     """
     emulator = load()
     emulator.set_seed(seed)
-    emulator.set_device(processors, shared_bytes, owns_memory)
-    with _Redispatch(), _OnDevice():
-        yield
+    emulator.set_device(processors, shared_bytes, owns_memory, captures)
+    is_captured = tracing.is_captured
+    tracing.is_captured = lambda tensor: captures
+    try:
+        with _Redispatch(), _OnDevice():
+            yield
+    finally:
+        tracing.is_captured = is_captured

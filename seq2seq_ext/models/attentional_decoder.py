@@ -5,7 +5,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout
+from torch.nn.functional import cross_entropy, dropout
 
 from seq2seq_ext import ops
 from seq2seq_ext.models.config import Seq2SeqConfig
@@ -156,6 +156,18 @@ class AttentionalDecoder(torch.nn.Module):
             weight,
             target,
             linear_bias=bias,
+            label_smoothing=label_smoothing,
+        )
+
+    def padded_loss(
+        self, vectors: Tensor, target: Tensor, real: Tensor, label_smoothing: float
+    ) -> Tensor:
+        """:meth:`loss` of those vectors ``[B, T, H]`` that are real (bool ``[B, T]``)."""
+        nothing = -100
+        return cross_entropy(
+            self.logits(vectors).flatten(0, 1),
+            target.where(real, nothing).flatten(),
+            ignore_index=nothing,
             label_smoothing=label_smoothing,
         )
 

@@ -1,4 +1,7 @@
-"""Checks of what users pass to a model. Messages: "<where>: <argument>: expected ..., got ..."."""
+"""Checks of what users pass to a model. Messages: "<where>: <argument>: expected ..., got ...".
+
+While a trace or a CUDA graph is made, those of values are left out.
+"""
 
 import torch
 from torch import Tensor
@@ -7,6 +10,7 @@ from seq2seq_ext.decoding import BeamSearchOptions
 from seq2seq_ext.decoding.native_options import Options, options_of_sentences
 from seq2seq_ext.models.attentional_decoder import Memory, State
 from seq2seq_ext.models.config import Seq2SeqConfig
+from seq2seq_ext.ops import tracing
 
 
 def instance(where: str, name: str, value: object, kind: type) -> None:
@@ -30,7 +34,7 @@ def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int)
         raise TypeError(f"{where}: {name}: expected int64 token ids, got {value.dtype}")
     if value.dim() != layout.count(",") + 1:
         raise ValueError(f"{where}: {name}: expected {layout}, got shape {list(value.shape)}")
-    if torch.compiler.is_compiling() or value.numel() == 0:
+    if not _has_values(value):
         return
     low, high = (int(v) for v in value.aminmax())
     if low < 0 or high >= vocabulary_size:
@@ -38,6 +42,12 @@ def ids(where: str, name: str, value: Tensor, layout: str, vocabulary_size: int)
             f"{where}: {name}: expected token ids in [0, {vocabulary_size}), got "
             f"{low if low < 0 else high}"
         )
+
+
+def _has_values(value: Tensor) -> bool:
+    """That can be read now."""
+    is_readable = not torch.compiler.is_compiling() and not tracing.is_captured(value)
+    return is_readable and value.numel() > 0
 
 
 def features(where: str, name: str, value: Tensor, size: int, dtype: torch.dtype) -> None:
@@ -94,7 +104,7 @@ def lengths(where: str, name: str, value: Tensor, rows: int, low: int, high: int
         raise TypeError(f"{where}: {name}: expected int64, got {value.dtype}")
     if value.shape != (rows,):
         raise ValueError(f"{where}: {name}: expected shape [{rows}], got {list(value.shape)}")
-    if torch.compiler.is_compiling():
+    if not _has_values(value):
         return
     least, most = (int(v) for v in value.aminmax())
     if least < low or most > high:

@@ -15,6 +15,7 @@ from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder
 from seq2seq_ext.nn.packed_cache import PackedCache
+from seq2seq_ext.ops import tracing
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.weight_types import check_weight_type
 
@@ -28,6 +29,9 @@ class Seq2Seq(torch.nn.Module):
 
     A source is ``src`` int64 ``[B, S]`` token ids (or float ``[B, S, F]`` features) with
     ``src_lengths`` int64 ``[B]`` in any order, zero allowed; padding may hold any valid id.
+
+    A CUDA graph may capture every method but those that search. Meanwhile ids and lengths, which
+    must lie on the device, are not checked.
 
     Args:
         config: sizes and choices.
@@ -96,6 +100,9 @@ class Seq2Seq(torch.nn.Module):
     ) -> Tensor:
         """Mean cross-entropy of the real target tokens after BOS.
 
+        While a CUDA graph is captured it takes the padded ones too, all logits in memory: how many
+        are real may change until it is replayed.
+
         Args:
             src, src_lengths: the source.
             tgt: int64 ``[B, T]``, BOS ... EOS and padding.
@@ -115,8 +122,11 @@ class Seq2Seq(torch.nn.Module):
         check.fraction(where, "label_smoothing", label_smoothing)
         predicted = tgt_lengths - 1
         vectors = self.decoder(tgt[:, :-1], self._encode(src, src_lengths), predicted)
+        steps = torch.arange(tgt.size(1) - 1, device=tgt.device)
+        real = steps < predicted.to(tgt.device).unsqueeze(1)
+        if tracing.is_captured(vectors):
+            return self.decoder.padded_loss(vectors, tgt[:, 1:], real, label_smoothing)
         # The output layer, the largest product, sees real tokens only.
-        real = torch.arange(tgt.size(1) - 1, device=tgt.device) < predicted.unsqueeze(1)
         return self.decoder.loss(vectors[real], tgt[:, 1:][real], label_smoothing)
 
     def step(

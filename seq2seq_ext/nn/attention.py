@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seq2seq_ext import ops
 from seq2seq_ext.nn import check
+from seq2seq_ext.ops import tracing
 
 _SCORES = ("dot", "general", "scaled_dot")
 
@@ -268,6 +269,8 @@ def _without_padding(memory: Tensor, lengths: Tensor | None) -> Tensor:
     and zero times NaN is NaN. Lengths that the op will refuse change nothing.
     """
     if lengths is None or not torch.is_grad_enabled() or lengths.shape != memory.shape[:1]:
+        return memory
+    if lengths.device != memory.device and tracing.is_captured(memory):
         return memory
     past = torch.arange(memory.size(1), device=memory.device) >= lengths.to(memory.device)[:, None]
     return memory.masked_fill(past[:, :, None], 0.0)

@@ -1,4 +1,4 @@
-"""What tracing and the meta device share: rules that stand in for kernels."""
+"""What tracing and the meta device share: rules that stand in for kernels; what capture forbids."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +30,11 @@ def register_fake(op: str, rule: Callable[..., Any]) -> None:
         return rule(*values)
 
     torch.library.register_fake(op, checked)
+
+
+def is_captured(tensor: Tensor) -> bool:
+    """Whether what is done with it goes into a CUDA graph: the host cannot read its values."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _tensors(names: list[str], values: tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:

@@ -243,9 +243,9 @@ void set_seed(uint64_t seed) { Scheduler::instance().random.seed(seed); }
 
 TORCH_LIBRARY(seq2seq_ext_emulator, m) {
   m.def("set_seed(int seed) -> ()", [](int64_t seed) { set_seed(seed); });
-  m.def("set_device(int processors, int shared_bytes, bool owns_memory) -> ()",
-        [](int64_t processors, int64_t shared_bytes, bool owns_memory) {
-          device() = {processors, shared_bytes, owns_memory};
+  m.def("set_device(int processors, int shared_bytes, bool owns_memory, bool captures) -> ()",
+        [](int64_t processors, int64_t shared_bytes, bool owns_memory, bool captures) {
+          device() = {processors, shared_bytes, owns_memory, captures};
         });
 }
 

@@ -40,6 +40,7 @@ void run(const Launch&);
 struct Device {
   int64_t processors = 1000, shared_bytes = 200 * 1024;  // its limits
   bool owns_memory = false;  // ops take tensors for ones that the host cannot read
+  bool captures = false;     // and its stream for one that records a graph
 };
 Device& device();
 void set_seed(uint64_t seed);

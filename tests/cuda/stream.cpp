@@ -7,6 +7,8 @@ namespace seq2seq_ext::cuda {
 
 Stream current_stream(const at::Tensor&) { return nullptr; }
 
+bool is_capturing(at::Device) { return emulator::device().captures; }
+
 bool is_on_host(const at::Tensor&) { return !emulator::device().owns_memory; }
 
 }  // namespace seq2seq_ext::cuda

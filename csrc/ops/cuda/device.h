@@ -14,6 +14,9 @@ namespace seq2seq_ext::cuda {
 // The caller's current stream on the tensor's device.
 Stream current_stream(const at::Tensor&);
 
+// Whether that device's current stream is recording a CUDA graph.
+bool is_capturing(at::Device);
+
 // Whether the host may read it without waiting for a device.
 bool is_on_host(const at::Tensor&);
 
@@ -62,11 +65,14 @@ T* data(const at::Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
-// int64 [batch] on `device`. Lengths on the host are checked; those on a GPU are not read, as that
-// would wait for it, and kernels clamp them to [0, limit].
+// int64 [batch] on `device`. Lengths on the host are checked, and no graph captures them: it would
+// read them where they no longer are. Those on a GPU are not read, as that would wait for it, and
+// kernels clamp them to [0, limit].
 inline at::Tensor device_lengths(const char* op, const char* name, const at::Tensor& lengths,
                                  int64_t batch, int64_t limit, at::Device device) {
   if (is_on_host(lengths)) {
+    TORCH_CHECK_VALUE(!is_capturing(device), op, ": ", name, ": expected on ", device,
+                      " while a CUDA graph is captured, got ", lengths.device());
     const at::Tensor checked = check_lengths(op, name, lengths, batch, limit);
     // From pinned memory a copy that nobody waits for would see what is written there later.
     return checked.to(device, /*non_blocking=*/!checked.is_pinned());
