@@ -1,8 +1,8 @@
 // Packed matrix product: C[m][n] (+)= sum_k A[m][k] B[k][n].
 //
 // B is packed once, in one of the weight types, into panels of panel_width columns, the last one
-// padded with zeros. Rows of A and C are reached through pointers, so gathers, scatters and
-// strided batches need no copy.
+// padded with zeros. Rows of A that are not encoded, and of C, are reached through pointers, so
+// gathers, scatters and strided batches need no copy.
 //
 //   float32 (float64)   B as it is. Rows of A are read as they are.
 //   bfloat16            B rounded to the nearest. Rows of A are rounded too when encoded; the
@@ -37,7 +37,8 @@ template <typename T>
 struct Gemm {
   int64_t depth;         // K
   int64_t columns;       // N
-  const void* const* a;  // a[m] -> a row that encode wrote; T [K], a_stride apart, if !encodes
+  const void* const* a;  // a[m] -> a row that encode wrote, each as far behind the one before;
+                         // T [K], a_stride apart, if !encodes
   const void* panels;    // what pack wrote
   T* const* c;           // c[m] -> [N], contiguous; may not overlap a or b
   const T* bias;         // [N], added when accumulate is false; may be null

@@ -87,9 +87,7 @@ T largest_magnitude(const Rows<const T>& rows, int64_t count, int64_t n) {
   Vec<T> largest{};
   for (int64_t r = 0; r < count; ++r)
     for (int64_t i = 0; i < n; i += kLanes) {
-      const Vec<T> x = load_n(rows.data + r * rows.stride + i, n - i);
-      const Vec<T> magnitude = x < 0 ? -x : x;
-      largest = magnitude > largest ? magnitude : largest;
+      largest = maximum(magnitude(load_n(rows.data + r * rows.stride + i, n - i)), largest);
     }
   return reduce_max<T>(largest);
 }

@@ -43,7 +43,6 @@ struct Scratch {
   using T = typename W::T;
   alignas(64) T strips[W::kEncodes ? 1 : kBlockRows * kPass<W>];
   T tile[kTileRows * kPanelWidth<T>];
-  const typename W::Row* a[kTileRows];
 };
 
 // Rows [begin, end) at a tile's height, one pass, one panel.
@@ -58,16 +57,14 @@ void multiply_panel(const Gemm<typename W::T>& g, const Share& rows, int64_t k0,
       behind<typename W::Stored>(g.panels, p * panel_bytes<W>(g.depth) + W::kPanelHead);
   for (int64_t row = rows.begin, height; row < rows.end; row += height) {
     height = tile_height(rows.end - row);
-    if constexpr (W::kEncodes)
-      for (int64_t m = 0; m < height; ++m)
-        scratch.a[m] = behind<typename W::Row>(g.a[row + m], W::kRowHead);
-    else
-      find_rows<W>(scratch.strips, row - rows.begin, height, depth, scratch.a);
+    const typename W::Row* a = W::kEncodes ? behind<typename W::Row>(g.a[row], W::kRowHead)
+                                           : find_row<W>(scratch.strips, row - rows.begin, depth);
     for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g.c[row + m] + n0);
     // The last rows ask for the next panel's part.
     const int64_t ahead = row + height < rows.end ? kPrefetch : panel_bytes<W>(g.depth);
-    multiply_tiles<W>({scratch.a, panel + k0 * kWidth, groups<W>(depth), 0, scratch.tile, kWidth,
-                       false, kChain<W>, ahead},
+    const int64_t a_stride = height > 1 ? bytes_between(g.a[row], g.a[row + 1]) : 0;
+    multiply_tiles<W>({a, a_stride, panel + k0 * kWidth, groups<W>(depth), 0, scratch.tile, kWidth,
+                       nullptr, 0, kChain<W>, ahead},
                       height, 1);
     finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
   }

@@ -33,29 +33,61 @@ inline void ask_for(const T* values) {
 template <class W>
 struct Tile {
   using T = typename W::T;
-  const typename W::Row* const* a;   // [rows] -> [steps]; if !kEncodes, a[0] -> a strip
+  const typename W::Row* a;  // encoded rows, a_stride bytes apart; else a strip
+  int64_t a_stride;
   const typename W::Stored* panels;  // first panel
   int64_t steps;                     // groups of depths
   int64_t panel_stride;              // bytes from one panel to the next
   T* c;                              // [rows][panels * kPanelWidth], row stride c_stride
   int64_t c_stride;
-  bool accumulate;            // the finished sum is added to c
+  const T* onto = nullptr;  // what the sum is added to, as c lies; c itself, or not in it; or null
+  int64_t onto_stride = 0;
   int64_t chain = steps;      // groups that are summed in registers before c takes the sum
   int64_t ahead = kPrefetch;  // bytes from a panel's row to what is asked for meanwhile
+};
+
+// What the rows of a tile have at the depth that it has reached. A pointer to each row would not
+// fit the registers: one stands for three rows, which an address reaches by stride and scale. The
+// compiler would make pointers of the sums again, so it is not shown where the pointers come from.
+template <int kRows, class W>
+class RowCursor {
+  using Row = typename W::Row;
+  static constexpr int kShared = 3, kPointers = W::kEncodes ? (kRows + kShared - 1) / kShared : 1;
+
+ public:
+  static constexpr int kStep = W::kEncodes ? W::kRowStep : kRows;
+
+  explicit RowCursor(const Tile<W>& t) : stride_(t.a_stride) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kPointers; ++i) at_[i] = behind<Row>(t.a, i * kShared * stride_);
+  }
+  const Row* row(int m) const {
+    return W::kEncodes ? behind<Row>(at_[m / kShared], m % kShared * stride_) : at_[0] + m;
+  }
+  void advance() {
+#pragma GCC unroll 4
+    for (int i = 0; i < kPointers; ++i) {
+      at_[i] += kStep;
+      asm("" : "+r"(at_[i]));
+    }
+  }
+
+ private:
+  const Row* at_[kPointers];
+  const int64_t stride_;
 };
 
 template <int kRows, int kPanels, class W>
 inline void multiply_tile(const Tile<W>& t) {
   using T = typename W::T;
   constexpr int kWidth = kPanelWidth<T>, kLanes = Simd<T>::kLanes;
-  constexpr int kStep = kWidth * W::kGroup, kRowStep = W::kEncodes ? W::kRowStep : kRows;
-  const typename W::Row* a[kRows];
-#pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m) a[m] = W::kEncodes ? t.a[m] : t.a[0] + m;
+  constexpr int kStep = kWidth * W::kGroup;
+  RowCursor<kRows, W> a(t);
   const typename W::Stored* b = t.panels;
-  const int64_t steps = t.steps * kRowStep, chain = t.chain * kRowStep, c_stride = t.c_stride;
+  const int64_t steps = t.steps, chain = t.chain, c_stride = t.c_stride;
   const int64_t panel_stride = t.panel_stride;
-  bool onto_c = t.accumulate;
+  const T* onto = t.onto;
+  int64_t onto_stride = t.onto_stride;
   int64_t k = 0;
   do {
     typename W::Sum acc[kRows][kPanels][2];
@@ -66,7 +98,7 @@ inline void multiply_tile(const Tile<W>& t) {
         acc[m][p][0] = typename W::Sum{};
         acc[m][p][1] = typename W::Sum{};
       }
-    for (const int64_t end = smaller(k + chain, steps); k < end; k += kRowStep, b += kStep) {
+    for (const int64_t end = smaller(k + chain, steps); k < end; ++k, b += kStep, a.advance()) {
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) {
         const typename W::Stored* row = behind<typename W::Stored>(b, p * panel_stride);
@@ -78,8 +110,8 @@ inline void multiply_tile(const Tile<W>& t) {
         const typename W::Weights b1 = W::load(row + kStep / 2);
 #pragma GCC unroll 12
         for (int m = 0; m < kRows; ++m) {
-          W::step(a[m] + k, b0, acc[m][p][0]);
-          W::step(a[m] + k, b1, acc[m][p][1]);
+          W::step(a.row(m), b0, acc[m][p][0]);
+          W::step(a.row(m), b1, acc[m][p][1]);
         }
       }
     }
@@ -91,21 +123,25 @@ inline void multiply_tile(const Tile<W>& t) {
         const auto* panel = behind<typename W::Stored>(t.panels, p * panel_stride);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
-          T* to = c + p * kWidth + half * kLanes;
-          store(to, W::finish(acc[m][p][half], a[m], panel, half * kLanes, onto_c ? to : nullptr));
+          const int64_t column = p * kWidth + half * kLanes;
+          const T* from = onto ? onto + m * onto_stride + column : nullptr;
+          store(c + column, W::finish(acc[m][p][half], behind<typename W::Row>(t.a, m * t.a_stride),
+                                      panel, half * kLanes, from));
         }
       }
-    onto_c = true;
+    onto = t.c;
+    onto_stride = c_stride;
   } while (k < steps);
 }
 
 template <int kRows, class W>
 inline void multiply_rows(Tile<W> t, int64_t panels) {
   // Few rows: several panels at once keep enough independent chains in flight.
-  constexpr int kPanels = kRows == 1 ? 4 : kRows <= 3 ? 2 : 1;
+  constexpr int kPanels = kRows == 1 ? 4 : kRows <= kTileRows / 2 ? 2 : 1;
   const auto step = [&t](int64_t n) {
     t.panels = behind<typename W::Stored>(t.panels, n * t.panel_stride);
     t.c += n * kPanelWidth<typename W::T>;
+    if (t.onto) t.onto += n * kPanelWidth<typename W::T>;
   };
   for (; panels >= kPanels; panels -= kPanels, step(kPanels)) multiply_tile<kRows, kPanels>(t);
   for (; panels > 0; --panels, step(1)) multiply_tile<kRows, 1>(t);
@@ -194,12 +230,10 @@ inline void prepare_rows(const At& at, int64_t rows, int64_t depth, void* prepar
     copy_to_strips(at, rows, depth, static_cast<typename W::T*>(prepared));
 }
 
-// A tile's rows among the prepared.
+// A tile's first row among the prepared.
 template <class W>
-inline void find_rows(const void* prepared, int64_t row, int64_t height, int64_t depth,
-                      const typename W::Row** a) {
-  for (int64_t m = 0; m < (W::kEncodes ? height : 1); ++m)
-    a[m] = behind<typename W::Row>(prepared, (row + m) * row_bytes<W>(depth) + W::kRowHead);
+inline const typename W::Row* find_row(const void* prepared, int64_t row, int64_t depth) {
+  return behind<typename W::Row>(prepared, row * row_bytes<W>(depth) + W::kRowHead);
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA

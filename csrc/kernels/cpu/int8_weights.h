@@ -75,14 +75,16 @@ struct Int8Layout {
       for (int i = 0; i < kLanes; ++i) block[i] = k + i < depth ? row[(k + i) * stride] : 0.0f;
       return load(block);
     };
-    VecF largest{};
+    // As integers magnitudes are in the same order, NaN behind all of them.
+    VecI largest{};
     for (int64_t k = 0; k < depth; k += kLanes) {
-      const VecF x = values(k), m = x < 0.0f ? -x : x;
-      largest = (m > largest) | (m != m) ? m : largest;
+      const VecI m = (VecI)magnitude(values(k));
+      largest = m > largest ? m : largest;
     }
-    float all = 0.0f;
-    for (int i = 0; i < kLanes; ++i) all = larger_or_nan(all, largest[i]);
-    const Int8Scale s(all);
+    const int32_t all = reduce_max<int32_t>(largest);
+    float value;
+    __builtin_memcpy(&value, &all, sizeof(value));
+    const Int8Scale s(value);
     for (int64_t k = 0; k < depth; k += kLanes) {
       const VecI q = s.finite() ? round_to_int(values(k) * s.inverse) : VecI{};
       const Narrow narrow = __builtin_convertvector(q + shift, Narrow);

@@ -157,17 +157,15 @@ class ForwardPass {
       return input_row(s, b++);
     };
     prepare_rows<W>(next_input, rows, depth, inputs_);
-    const Row* a[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
       const auto* panels = panel(at_.weight_ih, block * Cell::kGates, bytes);
       const T* bias = behind<T>(a_.packed, at_.bias_x) + block * kBlock;
       for (int64_t row = 0, height; row < rows; row += height) {
         height = tile_height(rows - row);
-        find_rows<W>(inputs_, row, height, depth, a);
-        T* c = chunk_row(block, row);
-        for (int64_t m = 0; m < height; ++m) copy(c + m * kBlock, bias, kBlock);
-        multiply_tiles<W>({a, panels, groups<W>(depth), bytes, c, kBlock, true}, height,
-                          Cell::kGates);
+        const Row* const a = find_row<W>(inputs_, row, depth);
+        multiply_tiles<W>({a, row_bytes<W>(depth), panels, groups<W>(depth), bytes,
+                           chunk_row(block, row), kBlock, bias},
+                          height, Cell::kGates);
       }
     }
   }
@@ -176,15 +174,14 @@ class ForwardPass {
     const int64_t active = a_.ragged.active[s], depth = a_.sizes.output;
     const int64_t bytes = panel_bytes<W>(depth);
     prepare_rows<W>([&](int64_t b) { return previous_state(s, b); }, active, depth, states_);
-    const Row* h[kTileRows];
     for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
       const auto* panels = panel(at_.weight_hh, block * Cell::kGates, bytes);
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
-        find_rows<W>(states_, b, height, depth, h);
+        const Row* const h = find_row<W>(states_, b, depth);
         for (int64_t m = 0; m < height; ++m) ask_for_units(s, b + m, block);
-        multiply_tiles<W>({h, panels, groups<W>(depth), bytes, tile_, kBlock, false}, height,
-                          Cell::kGates);
+        multiply_tiles<W>({h, row_bytes<W>(depth), panels, groups<W>(depth), bytes, tile_, kBlock},
+                          height, Cell::kGates);
         for (int64_t m = 0; m < height; ++m) finish_units(s, b + m, block, tile_ + m * kBlock);
       }
     }
@@ -232,14 +229,14 @@ class ForwardPass {
     const int64_t bytes = panel_bytes<W>(depth);
     const auto unprojected = [&](int64_t b) { return unprojected_ + a_.ragged.rows[b] * depth; };
     prepare_rows<W>(unprojected, active, depth, states_);
-    const Row* a[kTileRows];
     for (int64_t block = output_slice_.begin; block < output_slice_.end; ++block) {
       const int64_t n0 = block * kWidth, n = a_.sizes.output - n0;
       const auto* panels = panel(at_.weight_hr, block, bytes);
       for (int64_t b = 0, height; b < active; b += height) {
         height = tile_height(active - b);
-        find_rows<W>(states_, b, height, depth, a);
-        multiply_tiles<W>({a, panels, groups<W>(depth), bytes, tile_, kWidth, false}, height, 1);
+        const Row* const a = find_row<W>(states_, b, depth);
+        multiply_tiles<W>({a, row_bytes<W>(depth), panels, groups<W>(depth), bytes, tile_, kWidth},
+                          height, 1);
         for (int64_t m = 0; m < height; ++m) {
           T* to = output_row(s, b + m) + n0;
           store_n(to, load(tile_ + m * kWidth), n);

@@ -87,8 +87,35 @@ inline VecD multiply_add(VecD a, VecD b, VecD c) {
 #endif
 }
 
-// 1 / x to 1 ulp, for |x| in [2^-125, 2^125] or NaN: an estimate to 14 bits and one step of
-// Newton's, where that is quicker than the division.
+// The smaller and the larger of both; b where one is NaN. A comparison and a choice would take the
+// compiler two instructions.
+inline VecF minimum(VecF a, VecF b) {
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  return (VecF)_mm512_min_ps((__m512)a, (__m512)b);
+#elif SEQ2SEQ_EXT_VECTOR_BYTES == 32
+  return (VecF)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
+inline VecF maximum(VecF a, VecF b) {
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  return (VecF)_mm512_max_ps((__m512)a, (__m512)b);
+#elif SEQ2SEQ_EXT_VECTOR_BYTES == 32
+  return (VecF)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+inline VecD maximum(VecD a, VecD b) { return a > b ? a : b; }
+
+inline VecF magnitude(VecF x) { return (VecF)((VecI)x & 0x7fffffff); }
+inline VecD magnitude(VecD x) { return x < 0 ? -x : x; }
+
+// 1 / x to 1 ulp, for |x| in [2^-125, 2^125] or NaN; up to 2^128 zero will do for it. An estimate
+// to 14 bits and one step of Newton's, where that is quicker than the division.
 inline VecF reciprocal(VecF x) {
 #if SEQ2SEQ_EXT_VECTOR_BYTES == 64
   const VecF r = (VecF)_mm512_rcp14_ps((__m512)x);
@@ -159,17 +186,19 @@ inline T reduce_add(Vec<T> v) {
 
 template <typename T>
 inline T reduce_max(Vec<T> v) {
-  T best = v[0];
-  for (int i = 1; i < Simd<T>::kLanes; ++i) best = v[i] > best ? v[i] : best;
-  return best;
+  T lanes[Simd<T>::kLanes];
+  __builtin_memcpy(lanes, &v, sizeof(lanes));
+  for (int half = Simd<T>::kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i)
+      lanes[i] = lanes[i + half] > lanes[i] ? lanes[i + half] : lanes[i];
+  return lanes[0];
 }
 
 // e^x, at most 1.5 ulp. Range reduction x = n ln2 + r with |r| <= ln2 / 2, a
 // degree-6 minimax polynomial in r, then 2^n written into the exponent bits.
 // Below -87.3 the result is the smallest normal number, above 88.3 it stays finite.
 inline VecF exp(VecF x) {
-  x = x < -87.3f ? broadcast(-87.3f) : x;
-  x = x > 88.3f ? broadcast(88.3f) : x;
+  x = minimum(broadcast(88.3f), maximum(broadcast(-87.3f), x));
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const VecF shifted = x * 1.44269504088896341f + kRound;
   const VecF n = shifted - kRound;
@@ -184,14 +213,14 @@ inline VecF exp(VecF x) {
   return (VecF)result;
 }
 
-inline VecF sigmoid(VecF x) { return 1.0f / (1.0f + exp(-x)); }
+inline VecF sigmoid(VecF x) { return reciprocal(1.0f + exp(-x)); }
 
 // tanh, at most 0.95 ulp: below 1, where 1 - 2/(e^{2x}+1) would lose digits, an odd polynomial;
 // that formula elsewhere. A quarter of x^3 is taken from x first, and what that sum rounds away is
 // given back, so that little of the polynomial's own error is left.
 inline VecF tanh(VecF x) {
-  const VecF magnitude = x < 0.0f ? -x : x;
-  const VecF far = 1.0f - 2.0f / (exp(2.0f * magnitude) + 1.0f);
+  const VecF size = magnitude(x);
+  const VecF far = 1.0f - 2.0f * reciprocal(exp(2.0f * size) + 1.0f);
   const VecF z = x * x;
   VecF p = z * -0.000358410674f + 0.002301272f;
   p = p * z + -0.00794606376f;
@@ -202,7 +231,8 @@ inline VecF tanh(VecF x) {
   const VecF cube = z * x, quarter = 0.25f * cube;
   const VecF sum = x - quarter;
   const VecF near = sum + (((x - sum) - quarter) + p * cube);
-  return magnitude < 1.0f ? near : (x < 0.0f ? -far : far);
+  const VecI sign = (VecI)x & static_cast<int32_t>(0x80000000);
+  return size < 1.0f ? near : (VecF)((VecI)far | sign);
 }
 
 // float64 exists for exact tests, not for speed: lane by lane.

@@ -114,6 +114,10 @@ inline const T* behind(const void* whole, int64_t bytes) {
   return reinterpret_cast<const T*>(static_cast<const char*>(whole) + bytes);
 }
 
+inline int64_t bytes_between(const void* from, const void* to) {
+  return static_cast<const char*>(to) - static_cast<const char*>(from);
+}
+
 template <class W, class At>
 inline void pack_panel(const At& at, int64_t depth, int64_t width, void* panel) {
   W::pack(at, depth, width, behind<typename W::Stored>(panel, W::kPanelHead));
