@@ -56,13 +56,21 @@ DEVICE_SUITES = {
     "test_attention_properties",
     "test_attentional_decoder",
     "test_beam_search",
+    "test_combination",
+    "test_greedy_search",
     "test_gru",
     "test_linear",
     "test_linear_cross_entropy",
     "test_lstm",
+    "test_module_inputs",
+    "test_peer_bugs",
     "test_rnn",
+    "test_sampling",
+    "test_search_brute_force",
+    "test_search_options",
     "test_seq2seq",
     "test_topk",
+    "test_tracing",
 }
 FIXTURES = {"threads": "threads are the CPU's", "weight_isa": "packed weights are the CPU's"}
 
@@ -104,7 +112,8 @@ def place(request: pytest.FixtureRequest, seed: None) -> Iterator[None]:
     if name == "cpu":
         yield
     elif name == "cuda":
-        with torch.device("cuda"):
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.device("cuda"), exact:
             yield
     else:
         with emulated_cuda(), pytest.MonkeyPatch.context() as patch:

@@ -120,6 +120,7 @@ MEANS = {
 
 
 @torch.no_grad()
+@pytest.mark.not_emulated("beams of 700 take minutes there")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["modules", "native steps"])
 @pytest.mark.parametrize("mean", MEANS)
 def test_an_ensemble_equals_brute_force(mean, dtype):
@@ -136,6 +137,7 @@ def test_an_ensemble_equals_brute_force(mean, dtype):
 
 
 @torch.no_grad()
+@pytest.mark.not_emulated("beams of 700 take minutes there")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["modules", "native steps"])
 def test_shallow_fusion_equals_brute_force(dtype):
     model, scorer, options = models(dtype)[0], LanguageModel(dtype), options_of(normalized=True)
@@ -151,6 +153,7 @@ def test_shallow_fusion_equals_brute_force(dtype):
 
 
 @torch.no_grad()
+@pytest.mark.cpu_only("the scorer is torch's cell, whose bits depend on the batch there")
 def test_an_ensemble_with_a_scorer_and_every_kind_of_option():
     """Beams that prune: the reference, and each source alone, bit for bit, with any threads."""
     pair, scorer = models(torch.float32), LanguageModel(torch.float32)
@@ -192,6 +195,7 @@ def test_an_ensemble_with_a_scorer_and_every_kind_of_option():
 
 
 @torch.no_grad()
+@pytest.mark.cpu_only("a Decoder is the CPU's")
 def test_one_model_twice_is_itself():
     model = models(torch.float32)[0]
     src, src_lengths, _, _ = data(model, LENGTHS)

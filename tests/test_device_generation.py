@@ -268,6 +268,21 @@ def test_graphs_of_a_thread_share_a_pool_until_a_step_fails(
 
 @needs_cuda
 @pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", MODELS)
+def test_gpu_finds_the_n_best_of_the_cpu(name: str, dtype: torch.dtype) -> None:
+    model = make(**MODELS[name])
+    src, src_lengths, _, _ = data(model)
+    for options in map(options_of, SEARCHES):
+        expected = model.generate(src, src_lengths, options)
+        on_gpu = make(dtype, **MODELS[name]).cuda()
+        found = on_gpu.generate(src.cuda(), src_lengths.cuda(), options)
+        assert torch.equal(found.tokens, expected.tokens)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-4)
+
+
+@needs_cuda
+@pytest.mark.cuda
 def test_gpu_searches_keep_no_more_memory_than_the_first_two() -> None:
     model = make().cuda()
     src, src_lengths, _, _ = data(model)

@@ -42,7 +42,11 @@ def test_sample_inputs(info: ModuleInfo, dtype: torch.dtype) -> None:
         sample
         for training in (False, True)
         for sample in info.module_inputs_func(
-            info, device="cpu", dtype=dtype, requires_grad=True, training=training
+            info,
+            device=torch.get_default_device(),
+            dtype=dtype,
+            requires_grad=True,
+            training=training,
         )
         if not sample.constructor_input.kwargs.get("dropout")
     ]
@@ -67,7 +71,11 @@ def test_sample_inputs(info: ModuleInfo, dtype: torch.dtype) -> None:
 def test_error_inputs(info: ModuleInfo) -> None:
     cases = list(
         info.module_error_inputs_func(
-            info, device="cpu", dtype=torch.float32, requires_grad=False, training=False
+            info,
+            device=torch.get_default_device(),
+            dtype=torch.float32,
+            requires_grad=False,
+            training=False,
         )
     )
     assert cases

@@ -30,7 +30,7 @@ def test_padding_with_id_zero_is_padding(seed):
     """transformers pads with EOS where the pad id is 0."""
     found = search(PrefixModel(VOCAB, seed), options(), range(3))
     assert found.lengths.unique().numel() > 1
-    past = torch.arange(found.tokens.size(2)) >= found.lengths[:, :, None]
+    past = torch.arange(found.tokens.size(2), device="cpu") >= found.lengths[:, :, None]
     assert past.any() and found.tokens[past].eq(PAD_ID).all()
 
 

@@ -11,6 +11,8 @@ from test_search_options import holds, run, with_attention
 
 from seq2seq_ext.decoding import TokenTrie
 
+pytestmark = pytest.mark.not_emulated("beams of 130 take long there")
+
 VOCAB, LIMIT, SOURCE = 4, 4, 3
 ROOM = 130  # for all prefixes
 

@@ -196,7 +196,10 @@ class DeviceBeamSearch:
 
     def result(self) -> BeamSearchResult:
         """The ``n_best`` of every sentence; waits for the device."""
-        counters, pool, nodes = self._counters.cpu(), self._pool.cpu(), self._nodes.cpu()
+        with torch.device("cpu"):  # whatever the caller's default is
+            return self._read(self._counters.cpu(), self._pool.cpu(), self._nodes.cpu())
+
+    def _read(self, counters: Tensor, pool: Tensor, nodes: Tensor) -> BeamSearchResult:
         batch, n_best = len(counters), self._told.n_best
         kept = min(n_best, pool.shape[1])
         exists = torch.arange(n_best) < counters[:, 2:3].clamp(max=kept)
