@@ -97,7 +97,8 @@ def emulated_cuda(
 
     Args:
         seed: of the order in which threads run.
-        processors, shared_bytes: of the device; it holds one block a processor.
+        processors, shared_bytes: of the device; a processor holds as many blocks as a kernel claims
+            and its shared memory has room for.
         owns_memory: ops take every tensor for one on the device, which the host does not read.
         captures: ops and models take what they are called for as going into a CUDA graph.
     """

@@ -1,9 +1,11 @@
 """The recurrent kernels of CUDA: on the emulated device, and on a GPU where there is one."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from cuda_device import needs_cuda, tf32
-from emulated_cuda import emulated_cuda
+from emulated_cuda import emulated_cuda, load
 from recurrent_cases import (
     CASES,
     GRU,
@@ -36,7 +38,14 @@ STEPS = {
     "deep": Case(1, 2, 420, 168),
     "no_bias": Case(1, 3, 5, 9, bias=False),
 }
-LARGE = {"many_blocks": Case(20, 64, 100, 256, D=2)}  # for a GPU only
+# 5 panels a direction and 3 tiles of 16 rows; more depth than registers hold.
+HELD = Case(3, 35, 16, 40, D=2, lengths=[3, 1, 0, 2, 3] * 7)
+DEEP = Case(2, 3, 8, 392)
+# On so many processors as many blocks run together: of one panel or two, of all rows or some.
+HELD_BLOCKS = pytest.mark.parametrize("blocks", [10, 6, 18], ids=["narrow", "wide", "wide_groups"])
+DEEP_BLOCKS = pytest.mark.parametrize("blocks", [49, 25], ids=["narrow", "wide"])
+# For a GPU only. The second fits a device in 16 bits where blocks of two panels hold registers too.
+LARGE = {"many_blocks": Case(20, 64, 100, 256, D=2), "full": Case(5, 48, 64, 1024, D=2)}
 # Either all stages in one launch, or one launch each.
 RESIDENT = pytest.mark.parametrize("processors", [1000, 0], ids=["persistent", "stepwise"])
 
@@ -164,7 +173,7 @@ def test_half_precision_is_as_exact_as_torch(kind: Kind, dtype: torch.dtype, cas
 
 def row_gradients(kind: Kind, inputs: Inputs, outputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """Of what belongs to rows: input and states, for the gradients ``cos(outputs)``."""
-    leaves = inputs.leaves(torch.float32)
+    leaves = inputs.leaves(inputs.input.dtype)
     found = kind.run(ops, leaves)
     return list(
         torch.autograd.grad(found, [leaves.input, *leaves.states], [o.cos() for o in outputs])
@@ -192,6 +201,33 @@ def test_every_way_gives_the_same_bits(kind: Kind) -> None:
             assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, expected, strict=True))
             got = row_gradients(kind, some, [e[:, rows] for e in expected])
             assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, gradients, strict=True))
+
+
+def check_held(kind: Kind, inputs: Inputs, blocks: int) -> None:
+    """The same bits from panels that blocks hold as from those that are read at every step."""
+    with emulated_cuda(processors=0):
+        expected = kind.run(ops, inputs)
+        gradients = row_gradients(kind, inputs, expected)
+    with emulated_cuda(seed=1, processors=blocks):
+        assert all(map(torch.equal, kind.run(ops, inputs), expected))
+        assert load().together() == blocks
+        assert all(map(torch.equal, row_gradients(kind, inputs, expected), gradients))
+        assert load().together() == blocks
+
+
+@HELD_BLOCKS
+@pytest.mark.parametrize("math", ["tf32", "bfloat16", "float16"])
+@KINDS
+def test_held_panels_give_the_same_bits(kind: Kind, math: str, blocks: int) -> None:
+    dtype = torch.float32 if math == "tf32" else getattr(torch, math)
+    with tf32() if math == "tf32" else nullcontext():
+        check_held(kind, make_inputs(kind, HELD).map(lambda t: t.to(dtype)), blocks)
+
+
+@DEEP_BLOCKS
+def test_deep_panels_give_the_same_bits(blocks: int) -> None:
+    with tf32():
+        check_held(LSTM, make_inputs(LSTM, DEEP), blocks)
 
 
 @KINDS
@@ -258,3 +294,36 @@ def test_gpu_equals_reference(kind: Kind, case: Case) -> None:
         expected = kind.run(ops, on_gpu)
         on_gpu.lengths = inputs.lengths.cuda()
         assert all(map(torch.equal, kind.run(ops, on_gpu), expected))
+
+
+@needs_cuda
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", [HELD, *LARGE.values()], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@KINDS
+def test_gpu_is_as_exact_as_torch_in_half_precision(
+    kind: Kind, dtype: torch.dtype, case: Case
+) -> None:
+    inputs = make_inputs(kind, case).map(lambda t: t.to(dtype)).leaves(dtype)
+    exact = run_with_gradients(kind, reference, inputs.leaves(torch.float64))
+    torchs = run_with_gradients(kind, reference, inputs)
+    ours = run_with_gradients(kind, ops, inputs.map(torch.Tensor.cuda).leaves(dtype))
+    for got, other, true in zip(ours, torchs, exact, strict=True):
+        error, allowed = ((t.cpu().double() - true).abs().max() for t in (got, other))
+        assert error <= 2 * allowed
+
+
+@needs_cuda
+@pytest.mark.cuda
+@KINDS
+def test_gpu_gives_a_row_the_same_bits_in_any_batch(kind: Kind) -> None:
+    """Batches of one tile and of many take other grids and other blocks."""
+    inputs = make_inputs(kind, LARGE["full"]).map(lambda t: t.bfloat16().cuda())
+    expected = kind.run(ops, inputs)
+    gradients = row_gradients(kind, inputs, expected)
+    for rows in ([0], [3, 1, 2, 20], list(range(17))):
+        some = rows_of(inputs, rows)
+        got = kind.run(ops, some)
+        assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, expected, strict=True))
+        got = row_gradients(kind, some, [e[:, rows] for e in expected])
+        assert all(torch.equal(g, e[:, rows]) for g, e in zip(got, gradients, strict=True))

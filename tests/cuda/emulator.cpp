@@ -247,6 +247,7 @@ TORCH_LIBRARY(seq2seq_ext_emulator, m) {
         [](int64_t processors, int64_t shared_bytes, bool owns_memory, bool captures) {
           device() = {processors, shared_bytes, owns_memory, captures};
         });
+  m.def("together() -> int", [] { return device().together; });
 }
 
 }  // namespace seq2seq_ext::cuda::emulator

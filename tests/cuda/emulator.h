@@ -41,6 +41,7 @@ struct Device {
   int64_t processors = 1000, shared_bytes = 200 * 1024;  // its limits
   bool owns_memory = false;  // ops take tensors for ones that the host cannot read
   bool captures = false;     // and its stream for one that records a graph
+  int64_t together = 0;      // blocks of the last launch of blocks that wait for each other
 };
 Device& device();
 void set_seed(uint64_t seed);
@@ -145,12 +146,16 @@ void launch(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream) 
 
 template <class Kernel>
 void launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream) {
+  emulator::device().together = blocks;
   emulator::run({kernel, blocks, Kernel::kThreads, shared_bytes, true});
 }
 
 template <class Kernel>
 int64_t resident_blocks(int64_t shared_bytes) {
-  return shared_bytes > emulator::device().shared_bytes ? 0 : emulator::device().processors;
+  const emulator::Device& device = emulator::device();
+  if (shared_bytes > device.shared_bytes) return 0;
+  const int64_t most = shared_bytes ? device.shared_bytes / shared_bytes : Kernel::kBlocksPerSm;
+  return device.processors * (most < Kernel::kBlocksPerSm ? most : Kernel::kBlocksPerSm);
 }
 
 }  // namespace seq2seq_ext::cuda

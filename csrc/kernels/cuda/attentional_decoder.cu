@@ -15,7 +15,8 @@ __device__ T* row_of(const StepRows<T>& rows, int64_t i) {
 template <class Math, class Step>
 struct ProductKernel {
   using T = typename Math::Value;
-  using Sums = StepSums<Math, Step::kGates>;
+  using Shape = PlainShape<Math>;
+  using Sums = StepSums<Shape, Step::kGates>;
   // Two blocks leave 128 registers a thread; the sums of MultiplyAdds need more.
   static constexpr int kThreads = kStepThreads, kBlocksPerSm = kStepTiles<Math>;
   Step step;
@@ -25,7 +26,7 @@ struct ProductKernel {
 
   __device__ void operator()(char* shared) const {
     const int64_t panel = block_index() % panels_of(units);
-    const int64_t first = block_index() / panels_of(units) * kStepRows<Math>;
+    const int64_t first = block_index() / panels_of(units) * Shape::kRows;
     const int64_t active = step.at.active[step.at.step], depth = step.input.depth;
     if (first >= active) return;
     const Sums sums{reinterpret_cast<typename Math::Sum*>(shared)};
@@ -33,7 +34,7 @@ struct ProductKernel {
     multiply_step(StepProduct<T>{depth, gates, weights, aligned}, sums, [&](int r) {
       return first + r < active ? row_of(step.input.rows, step.at.rows[first + r]) : nullptr;
     });
-    for_each_unit<Math>([&](int r, int u) {
+    for_each_unit<Shape>([&](int r, int, int u) {
       const int64_t unit = panel * kPanelRows + u;
       if (first + r >= active || unit >= units) return;
       Acc<T> totals[Step::kGates];
@@ -51,7 +52,7 @@ void launch_product(const Step& step, int64_t units, int64_t gates, Stream strea
   with_math<T>(step.at.tf32, [&]<class Math>() {
     using Kernel = ProductKernel<Math, Step>;
     launch(Kernel{step, units, static_cast<int>(gates), aligned},
-           panels_of(units) * divide_up(step.at.batch, kStepRows<Math>),
+           panels_of(units) * divide_up(step.at.batch, Kernel::Shape::kRows),
            Kernel::Sums::kSize * sizeof(typename Math::Sum), stream);
   });
 }

@@ -23,8 +23,9 @@ struct OneStepKernel {
   using A = Acc<T>;
   // A slot for each gate's sums; a split gate takes two, the input's and the state's.
   static constexpr int kSlots = 4, kStages = 4, kTiles = kStepTiles<Math>;
+  using Shape = PlainShape<Math>;
   static_assert(kSlots >= LstmCell::kGates && kSlots > GruCell::kGates);
-  using Sums = StepSums<Math, kSlots>;
+  using Sums = StepSums<Shape, kSlots>;
   // Two blocks leave 128 registers a thread; the sums of MultiplyAdds need more.
   static constexpr int kThreads = kStepThreads, kBlocksPerSm = kStepTiles<Math>;
   RecurrentStep<T> in;
@@ -39,18 +40,18 @@ struct OneStepKernel {
   }
 
   __device__ void operator()(char* shared) const {
-    const int64_t first = block_index() % tiles() * kStepRows<Math>;
+    const int64_t first = block_index() % tiles() * Shape::kRows;
     const int64_t panel = block_index() / tiles() * kPanelRows;
     const Sums sums{reinterpret_cast<typename Math::Sum*>(shared)};
     multiply(first, panel, reinterpret_cast<T*>(shared), sums);
-    for_each_unit<Math>([&](int r, int u) {
+    for_each_unit<Shape>([&](int r, int, int u) {
       if (first + r >= in.batch || panel + u >= in.sizes.hidden) return;
       with_cell(in.cell, [&]<class Cell>() { finish<Cell>(first, panel, sums, r, u); });
     });
   }
 
  private:
-  __host__ __device__ int64_t tiles() const { return divide_up(in.batch, kStepRows<Math>); }
+  __host__ __device__ int64_t tiles() const { return divide_up(in.batch, Shape::kRows); }
   __device__ int slabs(const StepOperands<T>& of) const { return divide_up(of.depth, kSlab<T>); }
 
   // The gate that a slot sums; -1 for none.
@@ -70,7 +71,7 @@ struct OneStepKernel {
       commit_copies();  // even where there is nothing, for the count
     };
     for (int i = 0; i < kStages - 1; ++i) fetch_next(warp_index() + i * kStepWarps, i);
-    typename Math::Sums sums[kTiles][kSlots];
+    WarpSums<Shape, kSlots> sums;
     int stage = 0;
     for (int s = warp_index(); s < all; s += kStepWarps) {
       const bool is_state = s >= of_input;
@@ -86,12 +87,13 @@ struct OneStepKernel {
         if (gate < 0) continue;
         const typename Math::Panel weights = Math::panel(slab + gate * kPanelSlab<T>);
 #pragma unroll
-        for (int i = 0; i < kTiles; ++i) Math::multiply(sums[i][slot], a[i][0], a[i][1], weights);
+        for (int i = 0; i < kTiles; ++i)
+          Math::multiply(sums[0][i][slot], a[i][0], a[i][1], weights);
       }
       stage = stage == kStages - 1 ? 0 : stage + 1;
     }
     wait_copies<0>();
-    leave_sums(sums, static_cast<int>(traits.gates + traits.split_gates), out);
+    leave_sums<Shape, kSlots>(sums, static_cast<int>(traits.gates + traits.split_gates), out);
   }
 
   // This lane's chunk of a slab of every gate's 8 rows.

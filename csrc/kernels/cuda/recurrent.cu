@@ -6,37 +6,44 @@ namespace seq2seq_ext::cuda {
 
 namespace {
 
-template <class Math>
+template <class ShapeOfKernel>
 struct ForwardKernel {
+  using Shape = ShapeOfKernel;
+  using Math = typename Shape::Math;
   using T = typename Math::Value;
   using A = Acc<T>;
-  using Sums = StepSums<Math, LstmCell::kGates>;
-  // Two blocks leave 128 registers a thread; the sums of MultiplyAdds need more.
-  static constexpr int kThreads = kStepThreads, kBlocksPerSm = kStepTiles<Math>;
+  using Sums = StepSums<Shape, LstmCell::kGates>;
+  using Held = HeldPanels<Shape, LstmCell::kGates>;
+  // Two blocks leave 128 registers a thread; the sums of MultiplyAdds need more, as do held panels.
+  static constexpr int kThreads = kStepThreads, kBlocksPerSm = Shape::kKept ? 1 : kStepTiles<Math>;
   RecurrentForward<T> in;
   CellTraits traits;
   PackedWeights at;
   bool aligned_states, aligned_unprojected;
   StepGrid grid;
 
-  __device__ void operator()(char* shared) const { run_stages<Math>(*this, shared); }
+  __device__ void operator()(char* shared) const { run_stages(*this, shared); }
 
   __device__ unsigned* counters() const { return in.counters; }
-  __host__ __device__ int64_t main_size() const {
-    return panel_size<T>(traits.gates, in.sizes.output);
+  __host__ __device__ int main_gates() const { return static_cast<int>(traits.gates); }
+  __host__ __device__ int main_slabs() const {
+    return static_cast<int>(divide_up(in.sizes.output, kSlab<T>));
   }
   __device__ const T* main_panel(int64_t d, int64_t p) const {
-    return p < panels_of(in.sizes.hidden) ? packed(d, at.weight_hh) + p * main_size() : nullptr;
+    const int64_t size = panel_size<T>(traits.gates, in.sizes.output);
+    return p < panels_of(in.sizes.hidden) ? packed(d, at.weight_hh) + p * size : nullptr;
   }
   __device__ int64_t stages() const { return in.sizes.projected ? 2 : 1; }
   __device__ int64_t rows_of(int64_t stage) const { return in.ragged.active[stage / stages()]; }
 
-  __device__ void run(int64_t stage, int64_t d, int64_t b, const T* panel, const Sums& sums) const {
-    const int64_t s = stage / stages();
-    if (stage % stages() == 1)
-      project(s, d, b, sums);
-    else if (panel)
-      step(s, d, b, panel, sums);
+  __device__ void run(int64_t stage, int64_t d, int64_t b, const Held& held,
+                      const Sums& sums) const {
+    if constexpr (Shape::kKept > 0)
+      step(stage, d, b, held, sums);
+    else if (stage % stages() == 1)
+      project(stage / stages(), d, b, sums);
+    else
+      step(stage / stages(), d, b, held, sums);
   }
 
  private:
@@ -50,30 +57,35 @@ struct ForwardKernel {
                  : place.row(in.h_0, b, in.sizes.output);
   }
 
-  __device__ void step(int64_t s, int64_t d, int64_t first, const T* panel,
+  __device__ void step(int64_t s, int64_t d, int64_t first, const Held& held,
                        const Sums& sums) const {
     const StepPlace<T> place{in.ragged, d};
     const int64_t rows = in.ragged.active[s];
-    multiply_step(
-        StepProduct<T>{in.sizes.output, static_cast<int>(traits.gates), panel, aligned_states},
-        sums, [&](int r) { return first + r < rows ? previous(place, s, first + r) : nullptr; });
-    for_each_unit<Math>([&](int r, int u) {
-      const int64_t b = first + r, unit = grid.panel() * kPanelRows + u;
+    const StepTile<Shape> tile(in.sizes.output, aligned_states, [&](int r) {
+      return first + r < rows ? previous(place, s, first + r) : nullptr;
+    });
+    multiply_step(tile, held, sums);
+    for_each_unit<Shape>([&](int r, int p, int u) {
+      const int64_t b = first + r, unit = (grid.place() * Shape::kPanels + p) * kPanelRows + u;
       if (b >= rows || unit >= in.sizes.hidden) return;
-      with_cell(in.cell, [&]<class Cell>() { finish<Cell>(place, s, b, unit, sums, r, u); });
+      with_cell(in.cell, [&]<class Cell>() {
+        A totals[Cell::kGates];
+        for (int k = 0; k < Cell::kGates; ++k) totals[k] = sums.total(r, sums.column(p, k, u));
+        finish<Cell>(place, s, b, unit, totals);
+      });
     });
   }
 
   template <class Cell>
   __device__ void finish(const StepPlace<T>& place, int64_t s, int64_t b, int64_t unit,
-                         const Sums& sums, int r, int u) const {
+                         const A (&totals)[Cell::kGates]) const {
     const int64_t hidden = in.sizes.hidden, packed_row = in.ragged.offsets[s] + b, d = place.d;
     const A* const gates_x = in.gates_x + (d * in.capacity + packed_row) * Cell::kGates * hidden;
     const A* const bias_h = packed<A>(d, at.bias_h);
     A x[Cell::kGates], h[Cell::kGates], saved[Cell::kSaved], c = 0, h_prev = 0;
     for (int k = 0; k < Cell::kGates; ++k) {
       x[k] = gates_x[k * hidden + unit];
-      h[k] = sums.total(r, k * kPanelRows + u) + bias_h[k * hidden + unit];
+      h[k] = totals[k] + bias_h[k * hidden + unit];
     }
     A* const cell = Cell::kHasCell ? place.row(in.c, b, hidden) + unit : nullptr;
     if (Cell::kHasCell) c = *cell;
@@ -92,13 +104,13 @@ struct ForwardKernel {
   __device__ void project(int64_t s, int64_t d, int64_t first, const Sums& sums) const {
     const StepPlace<T> place{in.ragged, d};
     const int64_t rows = in.ragged.active[s], hidden = in.sizes.hidden;
-    for (int64_t p = grid.panel(); p < panels_of(in.sizes.output); p += grid.panels) {
+    for (int64_t p = grid.place(); p < panels_of(in.sizes.output); p += grid.places) {
       const T* const panel = packed(d, at.weight_hr) + p * panel_size<T>(1, hidden);
       multiply_step(StepProduct<T>{hidden, 1, panel, aligned_unprojected}, sums, [&](int r) {
         const T* row = in.unprojected + (d * in.ragged.batch + first + r) * hidden;
         return first + r < rows ? row : nullptr;
       });
-      for_each_unit<Math>([&](int r, int u) {
+      for_each_unit<Shape>([&](int r, int, int u) {
         const int64_t unit = p * kPanelRows + u;
         if (first + r < rows && unit < in.sizes.output)
           store_state(place, s, first + r, unit, from_acc<T>(sums.total(r, u)));
@@ -171,12 +183,18 @@ void recurrent_forward(const RecurrentForward<T>& in, Stream stream) {
   const bool aligned = is_aligned(in.h_0, s.output) &&
                        is_aligned(in.output.data, in.output.time_stride) &&
                        is_aligned(in.output.data, in.output.batch_stride);
+  const CellTraits traits = cell_traits(in.cell);
+  const PackedWeights at = packed_weights(in.cell, s, sizeof(T), sizeof(Acc<T>));
+  const StageWork work{in.directions, in.ragged.batch, panels_of(s.hidden),
+                       in.ragged.steps * (s.projected ? 2 : 1), aligned && !s.projected};
   with_math<T>(in.tf32, [&]<class Math>() {
-    launch_stages<Math>(
-        ForwardKernel<Math>{in, cell_traits(in.cell),
-                            packed_weights(in.cell, s, sizeof(T), sizeof(Acc<T>)), aligned,
-                            is_aligned(in.unprojected, s.hidden), StepGrid{}},
-        panels_of(s.hidden), in.ragged.steps * (s.projected ? 2 : 1), stream);
+    launch_stages<Math, LstmCell::kGates>(
+        work,
+        [&]<class Shape>() {
+          return ForwardKernel<Shape>{
+              in, traits, at, aligned, is_aligned(in.unprojected, s.hidden), StepGrid{}};
+        },
+        stream);
   });
 }
 

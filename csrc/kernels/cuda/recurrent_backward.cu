@@ -8,34 +8,44 @@ namespace seq2seq_ext::cuda {
 
 namespace {
 
-template <class Math>
+template <class ShapeOfKernel>
 struct BackwardKernel {
+  using Shape = ShapeOfKernel;
+  using Math = typename Shape::Math;
   using T = typename Math::Value;
   using A = Acc<T>;
-  using Sums = StepSums<Math, 1>;
-  // Two blocks leave 128 registers a thread.
-  static constexpr int kThreads = kStepThreads, kBlocksPerSm = 2;
+  using Sums = StepSums<Shape, 1>;
+  using Held = HeldPanels<Shape, 1>;
+  // Two blocks leave 128 registers a thread; held panels need more.
+  static constexpr int kThreads = kStepThreads, kBlocksPerSm = Shape::kKept ? 1 : 2;
   RecurrentBackward<T> in;
   CellTraits traits;
   PackedBackwardWeights at;
   bool aligned_gates, aligned_projected;
   StepGrid grid;
 
-  __device__ void operator()(char* shared) const { run_stages<Math>(*this, shared); }
+  __device__ void operator()(char* shared) const { run_stages(*this, shared); }
 
   __device__ unsigned* counters() const { return in.counters; }
-  __host__ __device__ int64_t main_size() const { return panel_size<T>(1, gate_rows()); }
+  __host__ __device__ int main_gates() const { return 1; }
+  __host__ __device__ int main_slabs() const {
+    return static_cast<int>(divide_up(gate_rows(), kSlab<T>));
+  }
   __device__ const T* main_panel(int64_t d, int64_t p) const {
-    return p < panels_of(in.sizes.output) ? packed(d, at.weight_hh) + p * main_size() : nullptr;
+    const int64_t size = panel_size<T>(1, gate_rows());
+    return p < panels_of(in.sizes.output) ? packed(d, at.weight_hh) + p * size : nullptr;
   }
   __device__ int64_t stages() const { return in.sizes.projected ? 2 : 1; }
   __device__ int64_t rows_of(int64_t stage) const { return rows_at(step_of(stage)); }
 
-  __device__ void run(int64_t stage, int64_t d, int64_t b, const T* panel, const Sums& sums) const {
-    if (stage % stages() == 1)
+  __device__ void run(int64_t stage, int64_t d, int64_t b, const Held& held,
+                      const Sums& sums) const {
+    if constexpr (Shape::kKept > 0)
+      collect(step_of(stage), d, b, held, sums);
+    else if (stage % stages() == 1)
       unproject(step_of(stage), d, b, sums);
-    else if (panel)
-      collect(step_of(stage), d, b, panel, sums);
+    else if (held.rest[0])
+      collect(step_of(stage), d, b, held, sums);
   }
 
  private:
@@ -58,20 +68,23 @@ struct BackwardKernel {
 
   // The whole gradient of the state after step s. A row comes in at its last step, with the
   // gradient of h_n.
-  __device__ void collect(int64_t s, int64_t d, int64_t first, const T* panel,
+  __device__ void collect(int64_t s, int64_t d, int64_t first, const Held& held,
                           const Sums& sums) const {
     const StepPlace<T> place{in.ragged, d};
     const int64_t rows = rows_at(s), after = s < 0 ? rows : rows_at(s + 1);
-    multiply_step(StepProduct<T>{gate_rows(), 1, panel, aligned_gates}, sums, [&](int r) {
+    const StepTile<Shape> tile(gate_rows(), aligned_gates, [&](int r) {
       const int64_t b = first + r;
       return b < after ? in.grad_gates_h + packed_row(d, s + 1, b) * gate_rows() : nullptr;
     });
-    for_each_unit<Math>([&](int r, int u) {
-      const int64_t b = first + r, unit = grid.panel() * kPanelRows + u, size = in.sizes.output;
+    multiply_step(tile, held, sums);
+    for_each_unit<Shape>([&](int r, int p, int u) {
+      const int64_t b = first + r, size = in.sizes.output;
+      const int64_t unit = (grid.place() * Shape::kPanels + p) * kPanelRows + u;
       if (b >= rows || unit >= size) return;
       A* const kept = place.row(in.grad_h, b, size) + unit;
       A grad = *kept;  // of h_n, or what passed step s + 1 beside the gates
-      if (b < after) grad = sums.total(r, u) + (traits.reads_state ? grad : A(0));
+      if (b < after)
+        grad = sums.total(r, sums.column(p, 0, u)) + (traits.reads_state ? grad : A(0));
       if (s < 0) {
         *kept = grad;
         return;
@@ -85,14 +98,14 @@ struct BackwardKernel {
   }
 
   __device__ void unproject(int64_t s, int64_t d, int64_t first, const Sums& sums) const {
-    const int64_t p = grid.panel(), rows = rows_at(s), size = in.sizes.output;
+    const int64_t p = grid.place(), rows = rows_at(s), size = in.sizes.output;
     if (p >= panels_of(in.sizes.hidden)) return;
     const T* const panel = packed(d, at.weight_hr) + p * panel_size<T>(1, size);
     multiply_step(StepProduct<T>{size, 1, panel, aligned_projected}, sums, [&](int r) {
       const int64_t b = first + r;
       return b < rows ? in.grad_projected + packed_row(d, s, b) * size : nullptr;
     });
-    for_each_unit<Math>([&](int r, int u) {
+    for_each_unit<Shape>([&](int r, int, int u) {
       const int64_t b = first + r, unit = p * kPanelRows + u;
       if (b >= rows || unit >= in.sizes.hidden) return;
       finish_any(StepPlace<T>{in.ragged, d}, s, b, unit, sums.total(r, u));
@@ -203,13 +216,19 @@ void recurrent_backward(const RecurrentBackward<T>& in, Stream stream) {
   if (in.ragged.steps == 0) return;
   const RecurrentSizes& s = in.sizes;
   const CellTraits traits = cell_traits(in.cell);
+  const PackedBackwardWeights at = packed_backward_weights(in.cell, s, sizeof(T));
+  const bool aligned = is_aligned(in.grad_gates_h, traits.gates * s.hidden);
+  const StageWork work{in.directions, in.ragged.batch,
+                       panels_of(s.hidden > s.output ? s.hidden : s.output),
+                       in.ragged.steps * (s.projected ? 2 : 1) + 1, aligned && !s.projected};
   with_math<T>(in.tf32, [&]<class Math>() {
-    launch_stages<Math>(
-        BackwardKernel<Math>{in, traits, packed_backward_weights(in.cell, s, sizeof(T)),
-                             is_aligned(in.grad_gates_h, traits.gates * s.hidden),
-                             is_aligned(in.grad_projected, s.output), StepGrid{}},
-        panels_of(s.hidden > s.output ? s.hidden : s.output),
-        in.ragged.steps * (s.projected ? 2 : 1) + 1, stream);
+    launch_stages<Math, 1>(
+        work,
+        [&]<class Shape>() {
+          return BackwardKernel<Shape>{
+              in, traits, at, aligned, is_aligned(in.grad_projected, s.output), StepGrid{}};
+        },
+        stream);
   });
 }
 

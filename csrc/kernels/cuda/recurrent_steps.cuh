@@ -1,31 +1,20 @@
-// What the recurrence is made of, forward and backward. A block owns a panel of units (8, with all
-// their gates) of one direction and some tiles of rows. In a stage it multiplies each tile with
-// the panel and finishes the panel's units. Its warps cut depth, not the tile: nothing is read
-// twice, rows come straight from the L2 cache, and a chain of sums is short. Then they add up
-// through shared memory.
+// What the recurrence is made of, forward and backward. A block owns some units (panels of 8, with
+// all their gates) of one direction and some tiles of rows. In a stage it multiplies each tile with
+// its panels and finishes its units. Its warps cut depth, not the tile: nothing is read twice, rows
+// come straight from the L2 cache, and a chain of sums is short. Then they add up through shared
+// memory.
 //
-// Where all blocks are resident at once, one launch makes all stages: the panel stays in shared
-// memory, and the blocks that share rows meet after each stage. Where they are not, a stage is a
-// launch, and panels are read from the L2 cache.
+// Where all blocks are resident at once, one launch makes all stages: panels stay in registers and
+// shared memory (step_product.cuh), and the blocks that share rows meet after each stage. Where
+// they are not, a stage is a launch, and panels are read from the L2 cache.
 #pragma once
 
 #include "../gru_cell.h"
 #include "../lstm_cell.h"
 #include "../rnn_cell.h"
-#include "panels.cuh"
+#include "step_product.cuh"
 
 namespace seq2seq_ext::cuda {
-
-constexpr int kStepThreads = 256, kStepWarps = kStepThreads / kWarp;
-
-// Tiles of rows that a block takes together; the sums of MultiplyAdds take four times the
-// registers.
-template <class Math>
-constexpr int kStepTiles = 2;
-template <typename T>
-constexpr int kStepTiles<MultiplyAdds<T>> = 1;
-template <class Math>
-constexpr int kStepRows = kStepTiles<Math> * kTileRows;
 
 // body.template operator()<Cell>().
 template <class Body>
@@ -42,149 +31,126 @@ __device__ void with_cell(CellKind kind, const Body& body) {
   }
 }
 
-// How the stages of a launch are shared among blocks: block = (direction, row group, panel).
+// How the stages of a launch are shared among blocks: block = (direction, row group, place), where
+// a place is that of the block's panels.
 struct StepGrid {
-  int64_t panels, groups, first, last;  // stages [first, last)
-  bool resident;                        // the main panel lies in shared memory
+  int64_t directions, places, groups, first, last;  // stages [first, last)
+  bool resident;                                    // panels lie in shared memory
 
-  __device__ int64_t panel() const { return block_index() % panels; }
-  __device__ int64_t group() const { return block_index() / panels % groups; }
-  __device__ int64_t direction() const { return block_index() / panels / groups; }
+  int64_t blocks() const { return directions * places * groups; }
+  __device__ int64_t place() const { return block_index() % places; }
+  __device__ int64_t group() const { return block_index() / places % groups; }
+  __device__ int64_t direction() const { return block_index() / places / groups; }
 };
 
-// One product of a stage: rows of A, one for each row of a tile (null: zeros), with a panel.
-template <typename T>
-struct StepProduct {
-  int64_t depth;
-  int gates;       // at most kGates of multiply
-  const T* panel;  // in shared memory or not
-  bool aligned;    // all rows of A begin on 16 bytes
-};
-
-// The sums of every warp, in shared memory: [warp][row][gate * 8 + unit].
-template <class Math, int kGates>
-struct StepSums {
-  static constexpr int kColumns = kGates * kPanelRows;
-  static constexpr int64_t kSize = int64_t{kStepWarps} * kStepRows<Math> * kColumns;
-  typename Math::Sum* values;
-
-  __device__ auto& at(int warp, int row, int column) const {
-    return values[(warp * kStepRows<Math> + row) * kColumns + column];
-  }
-  // In the order of warps.
-  __device__ auto total(int row, int column) const {
-    auto sum = at(0, row, column);
-#pragma unroll
-    for (int w = 1; w < kStepWarps; ++w) sum += at(w, row, column);
-    return sum;
-  }
-};
-
-// A warp's sums of a tile, of so many gates, where all threads of the block see them.
-template <class Math, int kGates>
-__device__ void leave_sums(const typename Math::Sums (&sums)[kStepTiles<Math>][kGates], int gates,
-                           const StepSums<Math, kGates>& out) {
-  const int g = lane_index() / 4, q = lane_index() % 4;
-  sync_block();  // everybody has read what lay here before
-#pragma unroll
-  for (int i = 0; i < kStepTiles<Math>; ++i)
-#pragma unroll
-    for (int gate = 0; gate < kGates; ++gate) {
-      if (gate >= gates) break;
-      typename Math::Sum result[4];
-      Math::finish(sums[i][gate], result);
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        out.at(warp_index(), i * kTileRows + g + j / 2 * 8, gate * kPanelRows + 2 * q + j % 2) =
-            result[j];
-    }
-  sync_block();
-}
-
-// Leaves the product of a tile in sums. row(r): row r of A or null. All threads of the block.
-template <class Math, int kGates, class Row>
-__device__ void multiply_step(const StepProduct<typename Math::Value>& in,
-                              const StepSums<Math, kGates>& out, const Row& row) {
-  using T = typename Math::Value;
-  constexpr int kTiles = kStepTiles<Math>;
-  const int lane = lane_index(), g = lane / 4, q = lane % 4, warp = warp_index();
-  const T* rows[kTiles][2];
-#pragma unroll
-  for (int i = 0; i < kTiles; ++i)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) rows[i][half] = row(i * kTileRows + g + half * 8);
-  typename Math::Sums sums[kTiles][kGates];
-  const int slabs = divide_up(in.depth, kSlab<T>);
-  for (int s = warp; s < slabs; s += kStepWarps) {
-    const int64_t k = int64_t{s} * kSlab<T> + q * Chunk<T>::kSize, n = in.depth - k;
-    Chunk<T> a[kTiles][2];
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        a[i][half] = rows[i][half] ? load_part(rows[i][half] + k, n, in.aligned) : Chunk<T>{};
-    const T* const slab = in.panel + int64_t{s} * in.gates * kPanelSlab<T>;
-#pragma unroll
-    for (int gate = 0; gate < kGates; ++gate) {
-      if (gate >= in.gates) break;
-      const typename Math::Panel panel = Math::panel(slab + gate * kPanelSlab<T>);
-#pragma unroll
-      for (int i = 0; i < kTiles; ++i) Math::multiply(sums[i][gate], a[i][0], a[i][1], panel);
-    }
-  }
-  leave_sums(sums, in.gates, out);
-}
-
-// body(row of the tile, unit of the panel) for each pair, the same thread for the same pair in
-// every stage: it alone reads and writes what belongs to the pair.
-template <class Math, class Body>
+// body(row of the tile, panel of the block, unit of the panel) for each, the same thread for the
+// same three in every stage: it alone reads and writes what belongs to them.
+template <class Shape, class Body>
 __device__ void for_each_unit(const Body& body) {
-  for (int i = thread_index(); i < kStepRows<Math> * kPanelRows; i += kStepThreads)
-    body(i / kPanelRows, i % kPanelRows);
+  constexpr int kPairs = Shape::kRows * kPanelRows;
+#pragma unroll 1
+  for (int i = thread_index(); i < Shape::kPanels * kPairs; i += kStepThreads)
+    body(i % kPairs / kPanelRows, i / kPairs, i % kPanelRows);
 }
 
-// Runs kernel.stage(stage, tile's first row, panel memory, sums) for all that the grid gives this
-// block. A Kernel has grid, batch(), counters and main_panel(d, p), main_size().
-template <class Math, class Kernel>
+// Runs kernel.run(stage, direction, first row, panels, sums) for all that the grid gives this
+// block. A Kernel has grid, counters, Shape, Sums, Held, main_panel(d, p), main_gates() and
+// main_slabs().
+template <class Kernel>
 __device__ void run_stages(const Kernel& kernel, char* shared) {
-  using T = typename Math::Value;
+  using Math = typename Kernel::Shape::Math;
+  constexpr int kRows = Kernel::Shape::kRows;
   const StepGrid& grid = kernel.grid;
-  const int64_t d = grid.direction(), size = kernel.main_size();
+  const int64_t d = grid.direction();
   auto* const sums = reinterpret_cast<typename Math::Sum*>(shared);
-  const T* panel = kernel.main_panel(d, grid.panel());
-  if (grid.resident && panel) {
-    auto* const kept = reinterpret_cast<Chunk<T>*>(sums + Kernel::Sums::kSize);
-    for (int64_t i = thread_index(); i < size / Chunk<T>::kSize; i += kStepThreads)
-      kept[i] = reinterpret_cast<const Chunk<T>*>(panel)[i];
-    panel = reinterpret_cast<const T*>(kept);
-    sync_block();
-  }
-  GridBarrier barrier(kernel.counters() + d * grid.groups + grid.group(), grid.panels);
+  typename Kernel::Held held;
+  held.take(
+      [&](int64_t i) {
+        const int64_t p = grid.place() * Kernel::Shape::kPanels;
+        const auto* const panel = kernel.main_panel(d, p + i);
+        return panel ? panel : kernel.main_panel(d, p);  // a last one alone is taken twice
+      },
+      kernel.main_gates(), kernel.main_slabs());
+  if (grid.resident && held.rest[0]) held.move_rest(sums + Kernel::Sums::kSize);
+  GridBarrier barrier(kernel.counters() + d * grid.groups + grid.group(), grid.places);
   for (int64_t stage = grid.first; stage < grid.last; ++stage) {
     const int64_t rows = kernel.rows_of(stage);
-    for (int64_t b = grid.group() * kStepRows<Math>; b < rows; b += grid.groups * kStepRows<Math>)
-      kernel.run(stage, d, b, panel, typename Kernel::Sums{sums});
+    for (int64_t b = grid.group() * kRows; b < rows; b += grid.groups * kRows)
+      kernel.run(stage, d, b, held, typename Kernel::Sums{sums});
     if (stage + 1 < grid.last) barrier.wait();
   }
 }
+// What the stages of a launch are made of.
+struct StageWork {
+  int64_t directions, batch, panels, stages;
+  bool can_hold;  // as a HeldShape asks
+};
 
-// One launch where the device holds it, else one a stage. stages: how many in all.
-template <class Math, class Kernel>
-void launch_stages(Kernel kernel, int64_t panels, int64_t stages, Stream stream) {
-  if (kernel.in.ragged.batch == 0 || stages == 0) return;
-  const int64_t directions = kernel.in.directions;
-  const int64_t tiles = divide_up(kernel.in.ragged.batch, kStepRows<Math>);
-  const int64_t sums = Kernel::Sums::kSize * sizeof(typename Math::Sum);
-  const int64_t shared = sums + kernel.main_size() * sizeof(typename Math::Value);
-  const int64_t groups = resident_blocks<Kernel>(shared) / (directions * panels);
-  if (groups > 0) {
-    kernel.grid = {panels, smaller(groups, tiles), 0, stages, true};
-    launch_together(kernel, directions * kernel.grid.groups * panels, shared, stream);
-    return;
+// All stages of a kernel in one launch, with as many groups of rows as the device holds at once.
+template <class Kernel>
+class ResidentStages {
+ public:
+  using Shape = typename Kernel::Shape;
+
+  ResidentStages(const Kernel& kernel, const StageWork& work)
+      : kernel_(kernel), batch_(work.batch) {
+    const int64_t places = divide_up(work.panels, Shape::kPanels);
+    const int64_t most = resident_blocks<Kernel>(shared_bytes()) / (work.directions * places);
+    kernel_.grid = {work.directions, places, smaller(most, tiles()), 0, work.stages, true};
   }
-  for (int64_t stage = 0; stage < stages; ++stage) {
-    kernel.grid = {panels, tiles, stage, stage + 1, false};
-    launch(kernel, directions * tiles * panels, sums, stream);
+
+  bool fits() const { return kernel_.grid.groups > 0; }
+  // Of a block, one tile after the other.
+  int64_t rows() const {
+    return smaller(divide_up(tiles(), kernel_.grid.groups) * Shape::kRows, batch_);
+  }
+  void run(Stream stream) const {
+    launch_together(kernel_, kernel_.grid.blocks(), shared_bytes(), stream);
+  }
+
+ private:
+  int64_t tiles() const { return divide_up(batch_, Shape::kRows); }
+  int64_t shared_bytes() const {
+    const int64_t rest = Kernel::Held::rest_bytes(kernel_.main_gates(), kernel_.main_slabs());
+    return Kernel::Sums::kSize * sizeof(typename Shape::Math::Sum) + Shape::kPanels * rest;
+  }
+
+  Kernel kernel_;
+  int64_t batch_;
+};
+
+// Whether it was launched. A wide block has twice the units of a narrow one: it loses nothing where
+// it has half the rows.
+template <class Narrow, class Wide>
+bool launch_held(const Narrow& narrow_kernel, const Wide& wide_kernel, const StageWork& work,
+                 Stream stream) {
+  const ResidentStages<Narrow> narrow(narrow_kernel, work);
+  const ResidentStages<Wide> wide(wide_kernel, work);
+  if (wide.fits() && (!narrow.fits() || 2 * wide.rows() <= narrow.rows()))
+    wide.run(stream);
+  else if (narrow.fits())
+    narrow.run(stream);
+  return wide.fits() || narrow.fits();
+}
+
+// One launch where the device holds it, else one a stage. make.template operator()<Shape>(): the
+// kernel without a grid. kGates: most of the main panels.
+template <class Math, int kGates, class Make>
+void launch_stages(const StageWork& work, const Make& make, Stream stream) {
+  if (work.batch == 0 || work.stages == 0) return;
+  if constexpr (kCanHold<Math>)
+    if (work.can_hold &&
+        launch_held(make.template operator()<HeldShape<Math, 1, kGates>>(),
+                    make.template operator()<HeldShape<Math, 2, kGates>>(), work, stream))
+      return;
+  auto kernel = make.template operator()<PlainShape<Math>>();
+  using Kernel = decltype(kernel);
+  const ResidentStages<Kernel> all(kernel, work);
+  if (all.fits()) return all.run(stream);
+  const int64_t tiles = divide_up(work.batch, Kernel::Shape::kRows);
+  for (int64_t stage = 0; stage < work.stages; ++stage) {
+    kernel.grid = {work.directions, work.panels, tiles, stage, stage + 1, false};
+    launch(kernel, kernel.grid.blocks(), Kernel::Sums::kSize * sizeof(typename Math::Sum), stream);
   }
 }
 
