@@ -83,7 +83,7 @@ class ForwardPass {
 
   void run() {
     const RaggedBatch& r = a_.ragged;
-    if (Cell::kHasCell) copy_columns(a_.c_n, a_.c_0, a_.sizes.hidden, hidden_slice_);
+    if (Cell::kHasCell) keep_empty_rows();
     for (int64_t s = 0, chunk_end = 0; s < r.steps; ++s) {
       if (s == chunk_end) {
         chunk_begin_ = s;
@@ -118,6 +118,9 @@ class ForwardPass {
   const T* previous_state(int64_t s, int64_t b) const {
     return s > 0 ? output_row(s - 1, b) : a_.h_0 + a_.ragged.rows[b] * a_.sizes.output;
   }
+  const T* previous_cell(int64_t s, int64_t b) const {
+    return (s > 0 ? a_.c_n : a_.c_0) + a_.ragged.rows[b] * a_.sizes.hidden;
+  }
   T* new_state(int64_t s, int64_t b) const {
     return a_.sizes.projected ? unprojected_ + a_.ragged.rows[b] * a_.sizes.hidden
                               : output_row(s, b);
@@ -131,10 +134,13 @@ class ForwardPass {
     return chunk_row(block, a_.ragged.offsets[s] - a_.ragged.offsets[chunk_begin_] + b);
   }
 
-  void copy_columns(T* to, const T* from, int64_t row_size, const Slice<T>& slice) const {
-    for (int64_t b = 0; b < a_.ragged.batch; ++b)
-      copy(to + b * row_size + slice.first_unit(), from + b * row_size + slice.first_unit(),
-           slice.units(row_size));
+  // The cell state of a row without steps.
+  void keep_empty_rows() const {
+    const int64_t first = hidden_slice_.first_unit(), n = hidden_slice_.units(a_.sizes.hidden);
+    for (int64_t b = a_.ragged.batch - 1; b >= 0 && a_.ragged.lengths[b] == 0; --b) {
+      const int64_t at = a_.ragged.rows[b] * a_.sizes.hidden + first;
+      copy(a_.c_n + at, a_.c_0 + at, n);
+    }
   }
 
   void copy_final_states() const {
@@ -192,7 +198,9 @@ class ForwardPass {
     const int64_t unit = block * kWidth;
     ask_for<0, kBlock>(projected_inputs(s, b, block));
     ask_for<1, kWidth>(new_state(s, b) + unit);
-    if (Cell::kHasCell) ask_for<1, kWidth>(a_.c_n + a_.ragged.rows[b] * a_.sizes.hidden + unit);
+    if (!Cell::kHasCell) return;
+    ask_for<1, kWidth>(a_.c_n + a_.ragged.rows[b] * a_.sizes.hidden + unit);
+    if (s == 0) ask_for<0, kWidth>(previous_cell(s, b) + unit);
   }
 
   // The cell's equations for one row and one block of units.
@@ -213,7 +221,7 @@ class ForwardPass {
         if (Cell::gate_is_split(g)) h[g] += load(bias_h + g * kWidth + lane);
       }
       Vec<T> c{}, previous{};
-      if (Cell::kHasCell) c = load_n(a_.c_n + row * hidden + unit, n);
+      if (Cell::kHasCell) c = load_n(previous_cell(s, b) + unit, n);
       if (Cell::kReadsState) previous = load_n(h_prev + unit, n);
       const Vec<T> state = Cell::template forward<T>(x, h, previous, c, keep);
       store_n(to + unit, state, n);
