@@ -170,6 +170,16 @@ def test_the_host_looks_at_an_answer_behind_the_next_steps(monkeypatch: pytest.M
     assert 3 < taken < 20
 
 
+def test_the_default_device_is_of_no_matter() -> None:
+    decoder, memory = start(make())
+    search = search_on_device(decoder, 4, OPTIONS, memory.memory.device)
+    with emulated_cuda():
+        expected = generate_on_device(decoder, memory, search)
+    with torch.device("meta"):
+        found = search.result()
+    assert_same_bits(replace(found, attention=expected.attention), expected)
+
+
 def test_tokens_outside_the_vocabulary_are_named() -> None:
     decoder, memory = start(make())
     for fields in ({"prefix": (13,)}, {"banned": (4, (5, 13))}):

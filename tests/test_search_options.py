@@ -12,6 +12,7 @@ from prefix_model import BOS, EOS, PrefixModel, make_options
 from search_cases import MECHANISMS
 from test_beam_search import assert_equal_results
 
+import seq2seq_ext
 from seq2seq_ext import reference
 from seq2seq_ext.decoding import beam_search, greedy_search, replace_unknown
 
@@ -81,6 +82,9 @@ def random_options(draw):
     return compatible(fields) or make_options(beam_size=beams)
 
 
+@pytest.mark.cpu_only(
+    "there the company's options choose the search, and the last bit of log-probs"
+)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(random_options(), min_size=4, max_size=4), st.integers(0, 1 << 20), st.booleans())
 def test_mixed_options_equal_the_reference_and_each_sentence_alone(options, seed, ties):
@@ -101,6 +105,24 @@ def test_mixed_options_equal_the_reference_and_each_sentence_alone(options, seed
         lengths=[SOURCE_LENGTHS[i] for i in order],
     )
     assert moved.hypotheses == [together.hypotheses[i] for i in order]
+
+
+@pytest.mark.cpu_only("the default device is another on purpose")
+def test_hooks_get_tokens_from_where_logits_are_whatever_the_default_device_is():
+    table = torch.randn(VOCAB, VOCAB)
+
+    def hook(seen, logits):
+        return logits.scatter(1, seen, -5.0)
+
+    def search():
+        options = make_options(beam_size=3, max_length=5, logits_hook=hook)
+        return beam_search(lambda t, s: (table[t], s), (), batch_size=2, options=options)
+
+    expected = search()
+    with torch.device("meta"):
+        assert torch.equal(search().tokens, expected.tokens)
+        with seq2seq_ext.backend("reference"):
+            assert torch.equal(search().tokens, expected.tokens)
 
 
 def holds(tokens, phrase):

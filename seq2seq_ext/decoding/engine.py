@@ -183,7 +183,7 @@ class BeamSearch:
         if not rows or hook is None:
             return logits
         prefixes = [self._engine.prefix(row) for row in rows]
-        seen = torch.tensor(prefixes, dtype=torch.int64).reshape(len(rows), -1)
+        seen = torch.tensor(prefixes, dtype=torch.int64, device="cpu").reshape(len(rows), -1)
         changed = hook(seen, logits[rows])
         check_logits("logits_hook", changed, len(rows))
         if changed.shape[1] != logits.shape[1]:

@@ -298,7 +298,8 @@ def beam_search(
         sentences.append([_Group(each, each.length_limit(source), source, f) for f in firsts])
         row += each.beam_size
     groups = [group for sentence in sentences for group in sentence]
-    tokens = torch.tensor([each.bos_id for each in told for _ in range(each.beam_size)])
+    first = [each.bos_id for each in told for _ in range(each.beam_size)]
+    tokens = torch.tensor(first, device="cpu")
     keeps_attention = any(each.return_attention for each in told)
     width = 0
     while any(group.live for group in groups):
@@ -307,27 +308,36 @@ def beam_search(
         logits = logits.to("cpu", dtype)
         attention = rest[0].detach().cpu() if rest else None
         width = 0 if attention is None else attention.shape[1]
-        next_tokens, parents = [], []
-        for sentence in sentences:
-            used: Counter[int] = Counter()
-            for group in sentence:
-                chosen = []
-                if group.live:
-                    own = slice(group.first_row, group.first_row + group.beams)
-                    weights = None if attention is None else attention[own]
-                    chosen = group.advance(_hooked(group, logits[own]), weights, used)
-                chosen += [(group.options.pad_id, b) for b in range(len(chosen), group.beams)]
-                next_tokens += [token for token, _ in chosen]
-                parents += [group.first_row + parent for _, parent in chosen]
-        tokens = torch.tensor(next_tokens)
-        state = _reorder(state, torch.tensor(parents))
+        with torch.device("cpu"):  # whatever the caller's default is
+            tokens, parents = _choose(sentences, logits, attention)
+        state = _reorder(state, parents)
     found = [
         sorted((e for g in sentence for e in g.pool), key=lambda ended: -ended.score)[
             : sentence[0].options.n_best
         ]
         for sentence in sentences
     ]
-    return _to_result(found, told, width if keeps_attention else None)
+    with torch.device("cpu"):
+        return _to_result(found, told, width if keeps_attention else None)
+
+
+def _choose(
+    sentences: list[list[_Group]], logits: Tensor, attention: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Tokens and parents of all rows."""
+    tokens, parents = [], []
+    for sentence in sentences:
+        used: Counter[int] = Counter()
+        for group in sentence:
+            chosen = []
+            if group.live:
+                own = slice(group.first_row, group.first_row + group.beams)
+                weights = None if attention is None else attention[own]
+                chosen = group.advance(_hooked(group, logits[own]), weights, used)
+            chosen += [(group.options.pad_id, b) for b in range(len(chosen), group.beams)]
+            tokens += [token for token, _ in chosen]
+            parents += [group.first_row + parent for _, parent in chosen]
+    return torch.tensor(tokens), torch.tensor(parents)
 
 
 def _hooked(group: _Group, logits: Tensor) -> Tensor:
