@@ -1,82 +1,51 @@
-"""The CUDA kernels against cuDNN, eager and compiled PyTorch, with floors; needs a GPU."""
+"""The CUDA kernels against cuDNN, eager and compiled PyTorch, with floors and aims; needs a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.nn.utils.rnn import pack_padded_sequence
 
 import seq2seq_ext
-from benchmarks import nmt, rivals
-from benchmarks.cuda_device import compare_with_floor, peak_memory
+from benchmarks import cuda_layers, nmt, rivals
+from benchmarks.cuda_device import Gpu
+from benchmarks.cuda_layers import LayerShape
 from benchmarks.decoder import EagerDecoder
 from benchmarks.floors import Need
 from benchmarks.harness import Comparison, Run
 from benchmarks.needs import Decoding
 from seq2seq_ext import ops, reference
 
-GATES = {"LSTM": 4, "GRU": 3}
+TYPES = ("float32", "bfloat16")
 
 
-def _layers(name: str, module: Any, dtype: torch.dtype, *args: Any, **kwargs: Any) -> nn.Module:
-    torch.manual_seed(0)
-    built: nn.Module = getattr(module, name)(*args, **kwargs)
-    return built.to("cuda", dtype)
+@dataclass(frozen=True)
+class Sizes:
+    """Those of the table.
 
+    Attributes:
+        layers: rows 1 to 3.
+        step, step_rows: row 4, one step of two layers.
+        source, attention, memory: row 5.
+        vocabulary, projected, logit_rows: row 6.
+        model, steps, batches: row 7; its vocabulary is row 6's.
+    """
 
-def _training(module: nn.Module, x: Tensor, run: Any) -> Run:
-    def step() -> None:
-        module.zero_grad()
-        x.grad = None
-        run().sum().backward()
-
-    return step
-
-
-def _layer(name: str, batch: int, hidden: int, layers: int, both: bool, ragged: bool) -> Comparison:
-    """Rows 1 to 3: forward and backward over T = 512."""
-    steps, options = 512, {"num_layers": layers, "bidirectional": both}
-    lengths = torch.full((batch,), steps)
-    if ragged:
-        lengths = torch.linspace(steps / 10, steps, batch).round().long()
-    x = torch.randn(steps, batch, hidden, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-    ours = _layers(name, seq2seq_ext, torch.bfloat16, hidden, hidden, **options)
-    given = lengths if ragged else None
-    rivals: dict[str, Run] = {}
-    for dtype in (torch.bfloat16, torch.float16):
-        theirs = _layers(name, nn, dtype, hidden, hidden, **options)
-        theirs_x = x.detach().to(dtype).requires_grad_()
-
-        def run(theirs: nn.Module = theirs, x: Tensor = theirs_x) -> Tensor:
-            if not ragged:
-                return theirs(x)[0]  # type: ignore[no-any-return]
-            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-            return theirs(packed)[0].data  # type: ignore[no-any-return]
-
-        packed_or_not = " packed" if ragged else ""
-        title = f"nn.{name}{packed_or_not} {str(dtype).removeprefix('torch.')}"
-        rivals[title] = _training(theirs, theirs_x, run)
-    directions = 1 + both
-    weights = GATES[name] * hidden * (hidden + hidden)
-    weights += (layers - 1) * GATES[name] * hidden * (directions * hidden + hidden)
-    return compare_with_floor(
-        f"{name} bfloat16 forward + backward, {'lengths 10..100 % of ' if ragged else ''}"
-        f"{batch} x {steps}, H={hidden}, {layers} layers, {directions} directions",
-        [Need(6.0 * int(lengths.sum()) * directions * weights, "bfloat16")],
-        _training(ours, x, lambda: ours(x, lengths=given)[0]),
-        rivals,
-        equal=False,  # the tests compare
-    )
-
-
-def _layer_rows() -> list[Comparison]:
-    shapes = [(16, 512, 1, False), (128, 512, 1, False), (64, 768, 2, True), (64, 1024, 2, True)]
-    rows = [_layer("LSTM", *shape, ragged=False) for shape in shapes]
-    rows += [_layer("LSTM", *shape, ragged=True) for shape in shapes]
-    return rows + [_layer("GRU", *shape, ragged=False) for shape in shapes]
+    layers: Sequence[LayerShape] = cuda_layers.SHAPES
+    step: int = 1024
+    step_rows: Sequence[int] = (5, 40, 160, 640)
+    source: int = 50
+    attention: int = 512
+    memory: int = 1024
+    vocabulary: int = 32_000
+    projected: int = 1024
+    logit_rows: int = 640
+    model: int = nmt.SIZE
+    steps: int = nmt.STEPS
+    batches: Sequence[int] = (1, 32, 128)
 
 
 class _Cells(nn.Module):
@@ -92,82 +61,101 @@ class _Cells(nn.Module):
         return x
 
 
-def _decode_step(rows: int, type_name: str) -> Comparison:
-    """Row 4: one step of two layers, H = 1024."""
-    size, dtype = 1024, getattr(torch, type_name)
+def _decode_step(gpu: Gpu, size: int, rows: int, type_name: str) -> Comparison:
+    """Row 4: one step of two layers."""
+    dtype = getattr(torch, type_name)
+    torch.manual_seed(0)
     ours, theirs = (
-        _layers("LSTM", m, dtype, size, size, num_layers=2).eval() for m in (seq2seq_ext, nn)
+        module.LSTM(size, size, num_layers=2).to(gpu.device, dtype).eval()
+        for module in (seq2seq_ext, nn)
     )
-    cells = _Cells(size).to("cuda", dtype).eval()
+    cells = _Cells(size).to(gpu.device, dtype).eval()
+    theirs.load_state_dict(ours.state_dict())
+    for layer, cell in enumerate(cells.cells):
+        cell.load_state_dict(
+            {name: getattr(ours, f"{name}_l{layer}") for name in cell.state_dict()}
+        )
     compiled = torch.compile(cells, mode="reduce-overhead")
-    x = torch.randn(1, rows, size, device="cuda", dtype=dtype)
-    state = tuple(torch.randn(2, rows, size, device="cuda", dtype=dtype) for _ in range(2))
+    x = torch.randn(1, rows, size, device=gpu.device, dtype=dtype)
+    state = tuple(torch.randn(2, rows, size, device=gpu.device, dtype=dtype) for _ in range(2))
     states = [(state[0][i], state[1][i]) for i in range(2)]
     inference = torch.inference_mode()
     weights = 2 * 4 * size * 2 * size
-    return compare_with_floor(
-        f"LSTM, one step of 2 layers, {rows} rows, H=1024, {type_name}",
+    contenders: dict[str, Run] = {
+        "nn.LSTM": inference(lambda: theirs(x, state)[0][0]),
+        "nn.LSTMCell": inference(lambda: cells(x[0], states)),
+        "compiled nn.LSTMCell, CUDA graphs": inference(lambda: compiled(x[0], states)),
+    }
+    return gpu.compare(
+        f"LSTM, one step of 2 layers, {rows} rows, H={size}, {type_name}",
         [Need(2.0 * rows * weights, type_name, weights * dtype.itemsize)],
-        inference(lambda: ours(x, state)[0]),
-        {
-            "nn.LSTM": inference(lambda: theirs(x, state)[0]),
-            "nn.LSTMCell": inference(lambda: cells(x[0], states)),
-            "compiled nn.LSTMCell, CUDA graphs": inference(lambda: compiled(x[0], states)),
-        },
-        equal=False,  # the cells have weights of their own
+        inference(lambda: ours(x, state)[0][0]),
+        contenders,
+        aims=dict.fromkeys(contenders, 3.0),
+        atol=1e-4 if type_name == "float32" else 0.02,
     )
 
 
-def _attention_step(sentences: int, beams: int) -> Comparison:
+def _attention_step(gpu: Gpu, sizes: Sizes, sentences: int, beams: int) -> Comparison:
     """Row 5, inference."""
-    source, size, memory_size = 50, 512, 1024
+    source, size, memory_size = sizes.source, sizes.attention, sizes.memory
     torch.manual_seed(0)
-    query = torch.randn(sentences, beams, size, device="cuda")
-    keys = torch.randn(sentences, source, size, device="cuda")
-    memory = torch.randn(sentences, source, memory_size, device="cuda")
-    v = torch.randn(size, device="cuda") / 20
-    lengths = torch.full((sentences,), source, device="cuda")
+    query = torch.randn(sentences, beams, size, device=gpu.device)
+    keys = torch.randn(sentences, source, size, device=gpu.device)
+    memory = torch.randn(sentences, source, memory_size, device=gpu.device)
+    v = torch.randn(size, device=gpu.device) / 20
+    lengths = torch.full((sentences,), source, device=gpu.device)
     arguments = query, keys, v, memory, lengths
     compiled = torch.compile(reference.additive_attention, dynamic=False)
     inference = torch.inference_mode()
-    return compare_with_floor(
-        f"Additive attention step, {sentences} memories x {beams} queries, S=50, A=512, M=1024",
+    contenders: dict[str, Run] = {
+        "eager PyTorch": inference(lambda: reference.additive_attention(*arguments)),
+        "compiled PyTorch": inference(lambda: compiled(*arguments)),
+    }
+    return gpu.compare(
+        f"Additive attention step, {sentences} memories x {beams} queries, S={source}, "
+        f"A={size}, M={memory_size}",
         [Need(0.0, bytes=sum(t.nbytes for t in (query, keys, memory)))],
         inference(lambda: ops.additive_attention(*arguments)),
-        {
-            "eager PyTorch": inference(lambda: reference.additive_attention(*arguments)),
-            "compiled PyTorch": inference(lambda: compiled(*arguments)),
-        },
+        contenders,
+        aims=dict.fromkeys(contenders, 5.0),
     )
 
 
-def _attention_training() -> Comparison:
-    """Row 5, training; says the memory of both."""
+def _attention_training(gpu: Gpu, sizes: Sizes) -> Comparison:
+    """Row 5, training, with the memory that a step takes."""
+    batch, source, size, memory_size = 32, sizes.source, sizes.attention // 2, sizes.memory // 2
     torch.manual_seed(0)
-    shapes = [(32, 50, 256), (32, 50, 256), (256,), (32, 50, 512)]
+    shapes = [(batch, source, size)] * 2 + [(size,), (batch, source, memory_size)]
     query, keys, v, memory = inputs = [
-        torch.randn(shape, device="cuda", requires_grad=True) for shape in shapes
+        torch.randn(shape, device=gpu.device, requires_grad=True) for shape in shapes
     ]
-    lengths = torch.randint(25, 51, (32,), device="cuda")
+    lengths = torch.randint(source // 2, source + 1, (batch,), device=gpu.device)
 
     def step(attention: Any) -> Run:
         return lambda: torch.autograd.grad(
             attention(query, keys, v, memory, lengths)[0].sum(), inputs
         )
 
-    ours, eager = step(ops.additive_attention), step(reference.additive_attention)
-    used = [peak_memory(run) / 2**20 for run in (ours, eager)]
-    print(f"    memory: ours {used[0]:.1f} MiB, eager {used[1]:.1f} MiB")
-    return compare_with_floor(
-        "Additive attention, 32 sentences, T=50, S=50, A=256, M=512: forward + backward",
+    ours = step(ops.additive_attention)
+    contenders = {
+        "eager PyTorch": step(reference.additive_attention),
+        "compiled PyTorch": step(torch.compile(reference.additive_attention, dynamic=False)),
+    }
+    comparison = gpu.compare(
+        f"Additive attention, {batch} sentences, T={source}, S={source}, A={size}, "
+        f"M={memory_size}: forward + backward",
         [Need(0.0, bytes=2 * sum(t.nbytes for t in inputs))],
         ours,
-        {
-            "eager PyTorch": eager,
-            "compiled PyTorch": step(torch.compile(reference.additive_attention, dynamic=False)),
-        },
+        contenders,
+        aims=dict.fromkeys(contenders, 3.0),
         atol=1e-3,
     )
+    comparison.peaks = {
+        name: gpu.peak_memory(run) for name, run in {"ours": ours, **contenders}.items()
+    }
+    comparison.peak_aims = {"eager PyTorch": 20.0}
+    return comparison
 
 
 def _best(logits: Tensor) -> Tensor:
@@ -183,12 +171,13 @@ def _beamgrad_rows(logits: Tensor) -> Any:
     return rows
 
 
-def _topk(rows: int, type_name: str) -> list[Comparison]:
-    """Row 6: V = 32k, of logits and of a projection from H = 1024."""
-    vocabulary, size, dtype = 32_000, 1024, getattr(torch, type_name)
+def _topk(gpu: Gpu, sizes: Sizes, type_name: str) -> list[Comparison]:
+    """Row 6, of logits and of a projection."""
+    rows, vocabulary, size = sizes.logit_rows, sizes.vocabulary, sizes.projected
+    dtype, where = getattr(torch, type_name), f"V={vocabulary}, {type_name}"
     torch.manual_seed(0)
-    x = torch.randn(rows, size, device="cuda", dtype=dtype)
-    weight = torch.randn(vocabulary, size, device="cuda", dtype=dtype) / 20
+    x = torch.randn(rows, size, device=gpu.device, dtype=dtype)
+    weight = torch.randn(vocabulary, size, device=gpu.device, dtype=dtype) / 20
     logits, is_float32 = linear(x, weight), dtype == torch.float32
     compiled = torch.compile(_best, dynamic=False)
     of_logits: dict[str, Run] = {
@@ -206,58 +195,100 @@ def _topk(rows: int, type_name: str) -> list[Comparison]:
         of_inputs["F.linear + beamgrad"] = projected
     with torch.inference_mode():
         return [
-            compare_with_floor(
-                f"Log-softmax + top-10, {rows} rows, V=32k, {type_name}",
+            gpu.compare(
+                f"Log-softmax + top-10, {rows} rows, {where}",
                 [Need(0.0, bytes=logits.nbytes)],
                 lambda: ops.log_softmax_topk(logits, 10)[0],
                 of_logits,
+                aims=dict.fromkeys(of_logits, 3.0),
                 atol=1e-4 if is_float32 else 0.1,
             ),
-            compare_with_floor(
-                f"Projection + log-softmax + top-10, {rows} rows, H=1024, V=32k, {type_name}",
+            gpu.compare(
+                f"Projection + log-softmax + top-10, {rows} rows, H={size}, {where}",
                 [Need(2.0 * rows * weight.numel(), type_name, weight.nbytes)],
                 lambda: ops.linear_log_softmax_topk(x, weight, None, 10)[0],
                 of_inputs,
+                aims=dict.fromkeys(of_inputs, 3.0),
                 atol=1e-3 if is_float32 else 0.2,
             ),
         ]
 
 
-def _whole_decode(batch: int) -> Comparison:
-    """Row 7: the translation model, beam 5, 30 steps."""
-    model = nmt.build_model().cuda()
-    options = nmt.search_options(model)
-    src, lengths = (t.cuda() for t in nmt.sources(batch))
+DECODE_AIMS = {"transformers": 10.0, "joeynmt": 5.0, "beamgrad": 3.0}
+
+
+def _whole_decode(gpu: Gpu, sizes: Sizes, batch: int, type_name: str) -> Comparison:
+    """Row 7: the translation model, beam 5.
+
+    Best hypotheses are compared in float32, where they are tensors; in 16 bits other sums choose
+    other tokens.
+    """
+    model = nmt.build_model(sizes.model, sizes.vocabulary)
+    model = model.to(gpu.device, getattr(torch, type_name))
+    options = nmt.search_options(model, sizes.steps)
+    src, lengths = (t.to(gpu.device) for t in nmt.sources(batch, sizes.vocabulary))
     decoders = {
         "eager PyTorch": EagerDecoder(model, options, compiled=False),
         "compiled PyTorch": EagerDecoder(model, options, compiled=True),
     }
+    aims = {}
     for name in rivals.DECODERS:
         if (rival := rivals.load(name, on_gpu=True)) is not None:
             decoders[rival.NAME] = rival.Decoder(model, options)
-    work = Decoding.of([[(nmt.SOURCE_LENGTH, nmt.STEPS)] * batch], options.beam_size)
-    return compare_with_floor(
-        f"Translation, batch of {batch}, beam 5, 30 steps, V=32k",
-        work.needs(model, "float32"),
-        torch.inference_mode()(lambda: model.generate(src, lengths, options)),
+            if name in DECODE_AIMS:
+                aims[rival.NAME] = DECODE_AIMS[name]
+    work = Decoding.of([[(nmt.SOURCE_LENGTH, sizes.steps)] * batch], options.beam_size)
+    return gpu.compare(
+        f"Translation, batch of {batch}, beam 5, {sizes.steps} steps, V={sizes.vocabulary}, "
+        f"{type_name}",
+        work.needs(model, type_name),
+        torch.inference_mode()(lambda: model.generate(src, lengths, options).tokens[:, 0]),
         {name: partial(decode, src, lengths) for name, decode in decoders.items()},
-        equal=False,
+        aims=aims,
+        equal=type_name == "float32",
     )
 
 
-def run() -> list[Comparison]:
+def _steps(gpu: Gpu, sizes: Sizes) -> Iterator[Callable[[], list[Comparison]]]:
+    """What makes each row."""
+    yield from cuda_layers.rows(gpu, sizes.layers)
+    for rows in sizes.step_rows:
+        for name in TYPES:
+            yield lambda r=rows, n=name: [_decode_step(gpu, sizes.step, r, n)]  # type: ignore[misc]
+    for sentences in (32, 1):
+        yield lambda s=sentences: [_attention_step(gpu, sizes, s, 5)]  # type: ignore[misc]
+    yield lambda: [_attention_training(gpu, sizes)]
+    for name in TYPES:
+        yield lambda n=name: _topk(gpu, sizes, n)  # type: ignore[misc]
+    for batch in sizes.batches:
+        for name in TYPES:
+            yield lambda b=batch, n=name: [_whole_decode(gpu, sizes, b, n)]  # type: ignore[misc]
+
+
+def table(gpu: Gpu, sizes: Sizes) -> Iterator[Comparison]:
+    """Its rows as they are made. One whose results differ is told and left out, and the others
+    come all the same.
+
+    Raises:
+        SystemExit: at the end, if there was one.
+    """
+    differing = 0
+    # What says float32 has products of float32 on both sides.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for step in _steps(gpu, sizes):
+            try:
+                yield from step()
+            except AssertionError as error:
+                differing += 1
+                print(f"{error}", flush=True)
+    if differing:
+        raise SystemExit(f"benchmarks cuda: {differing} rows whose results differ")
+
+
+def run() -> Iterator[Comparison]:
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks cuda: expected a GPU, got none")
     if seq2seq_ext.info()["cuda"] == "not built":
         raise SystemExit("benchmarks cuda: expected a build with CUDA kernels, got one without")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    both = ("float32", "bfloat16")
-    return [
-        *_layer_rows(),
-        *(_decode_step(rows, name) for rows in (5, 40, 160, 640) for name in both),
-        _attention_step(32, 5),
-        _attention_step(1, 5),
-        _attention_training(),
-        *(row for name in both for row in _topk(640, name)),
-        *(_whole_decode(batch) for batch in (1, 32, 128)),
-    ]
+    yield from table(Gpu(), Sizes())

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -44,17 +44,6 @@ def matrix_rate(dtype: str) -> float:
     return _rate(2 * size**3, lambda: a @ b)
 
 
-def compare_with_floor(
-    work: str, needs: Sequence[Need], ours: Run, rivals: dict[str, Run], **keywords: Any
-) -> Comparison:
-    """:func:`compare` on a GPU, with the floor of what the parts of the work need there."""
-    comparison = compare(work, ours, rivals, seconds_of=seconds_of, **keywords)
-    needs = [replace(need, memory="HBM") for need in needs]
-    rates = {need.dtype: matrix_rate(need.dtype) for need in needs}
-    comparison.floor = floor(needs, {**rates, "HBM": bandwidth()})
-    return comparison
-
-
 def peak_memory(run: Callable[[], Any]) -> int:
     """Bytes that a run takes beside what is there."""
     torch.cuda.synchronize()
@@ -63,3 +52,36 @@ def peak_memory(run: Callable[[], Any]) -> int:
     run()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Where the table is made, and how it is measured there."""
+
+    device: str = "cuda"
+    seconds_of: Callable[[Run], float] = seconds_of
+    bandwidth: Callable[[], float] = bandwidth
+    matrix_rate: Callable[[str], float] = matrix_rate
+    peak_memory: Callable[[Run], int] = peak_memory
+    seconds: float = 3.0  # of a comparison
+
+    def compare(
+        self,
+        work: str,
+        needs: Sequence[Need],
+        ours: Run,
+        rivals: dict[str, Run],
+        *,
+        aims: dict[str, float],
+        **keywords: Any,
+    ) -> Comparison:
+        """:func:`harness.compare` with the floor of what the parts of the work need there, and
+        what the ratios ought to be."""
+        comparison = compare(
+            work, ours, rivals, seconds=self.seconds, seconds_of=self.seconds_of, **keywords
+        )
+        needs = [replace(need, memory="HBM") for need in needs]
+        rates = {need.dtype: self.matrix_rate(need.dtype) for need in needs}
+        comparison.floor = floor(needs, {**rates, "HBM": self.bandwidth()})
+        comparison.aims = aims
+        return comparison

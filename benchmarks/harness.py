@@ -34,12 +34,15 @@ class Comparison:
 
     Attributes:
         peaks: bytes at the peak of a step, by contender.
+        aims, peak_aims: the ratios of times and of peaks that are aimed at, by rival.
     """
 
     work: str
     timings: list[Timing]
     floor: Floor | None = None
     peaks: dict[str, int] = field(default_factory=dict)
+    aims: dict[str, float] = field(default_factory=dict)
+    peak_aims: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, timing: Timing) -> float:
         """How many times ours is faster."""
@@ -50,15 +53,22 @@ class Comparison:
         lines = [f"{self.work}: {ours}"]
         if self.floor:
             lines.append(f"    {self.floor.seconds / ours.median:6.0%} of the floor: {self.floor}")
-        lines += [f"    {self.ratio(rival):6.2f}x over {rival.name}: {rival}" for rival in rivals]
+        lines += [
+            f"    {self.ratio(rival):6.2f}x{_aim(self.aims, rival.name)} over {rival.name}: {rival}"
+            for rival in rivals
+        ]
         return lines + [
             f"    peak memory of {name}: {peak / 2**20:.1f} MiB, "
-            f"{peak / self.peaks[ours.name]:.2f}x ours"
+            f"{peak / self.peaks[ours.name]:.2f}x ours{_aim(self.peak_aims, name)}"
             for name, peak in self.peaks.items()
         ]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _aim(aims: dict[str, float], name: str) -> str:
+    return f" (aim {aims[name]:g}x)" if name in aims else ""
 
 
 def weight_types() -> list[str]:

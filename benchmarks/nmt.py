@@ -9,7 +9,7 @@ from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
 VOCABULARY, SIZE, STEPS, SOURCE_LENGTH = 32_000, 512, 30, 25
 
 
-def build_model() -> Seq2Seq:
+def build_model(size: int = SIZE, vocabulary: int = VOCABULARY) -> Seq2Seq:
     """BiLSTM 2x512, LSTM 2x512 with additive attention and input feeding, V = 32k; random.
 
     Weights larger than at the start of training: as in a trained model, the best of the tokens
@@ -18,10 +18,10 @@ def build_model() -> Seq2Seq:
     """
     torch.manual_seed(0)
     config = Seq2SeqConfig(
-        source_vocabulary_size=VOCABULARY,
-        target_vocabulary_size=VOCABULARY,
-        embedding_size=SIZE,
-        hidden_size=SIZE,
+        source_vocabulary_size=vocabulary,
+        target_vocabulary_size=vocabulary,
+        embedding_size=size,
+        hidden_size=size,
         encoder_layers=2,
         decoder_layers=2,
         attention="additive",

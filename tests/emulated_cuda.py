@@ -92,6 +92,7 @@ def emulated_cuda(
     shared_bytes: int = 200 * 1024,
     owns_memory: bool = False,
     captures: bool = False,
+    last_blocks: int = 0,
 ) -> Iterator[None]:
     """Inside, the ops of this package run their CUDA kernels on CPU tensors.
 
@@ -101,10 +102,12 @@ def emulated_cuda(
             and its shared memory has room for.
         owns_memory: ops take every tensor for one on the device, which the host does not read.
         captures: ops and models take what they are called for as going into a CUDA graph.
+        last_blocks: so many of a launch run, and not all, if not 0: for tensors of more elements
+            than anybody could compute, whose untouched pages cost nothing.
     """
     emulator = load()
     emulator.set_seed(seed)
-    emulator.set_device(processors, shared_bytes, owns_memory, captures)
+    emulator.set_device(processors, shared_bytes, owns_memory, captures, last_blocks)
     is_captured = tracing.is_captured
     tracing.is_captured = lambda tensor: captures
     try:

@@ -73,6 +73,14 @@ def test_equals_reference(kind: Kind, name: str, processors: int) -> None:
         check(kind, SHAPES[name])
 
 
+def test_more_rows_and_steps_than_a_block_orders() -> None:
+    for case in (Case(2, 300, 2, 3, lengths=[2, 0, 1] * 100), Case(300, 2, 2, 3, lengths=[290, 7])):
+        inputs = make_inputs(RNN_TANH, case, torch.float64)
+        expected = RNN_TANH.run(reference, inputs)
+        with emulated_cuda():
+            torch.testing.assert_close(RNN_TANH.run(ops, inputs), expected)
+
+
 @pytest.mark.parametrize("name", ["one_of_everything", "all_zero_lengths", "no_rows", "no_steps"])
 @KINDS
 def test_edges(kind: Kind, name: str) -> None:

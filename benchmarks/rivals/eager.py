@@ -65,7 +65,7 @@ class EagerSeq2Seq(nn.Module):
         )
         self.v = decoder.attention.v
         self.combine, self.output = decoder.combine, decoder.output
-        self.to(self.v.device).eval()
+        self.to(self.v).eval()
 
     def encode(self, src: Tensor, lengths: Tensor) -> tuple[Source, State]:
         packed = pack_padded_sequence(

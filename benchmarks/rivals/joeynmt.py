@@ -76,7 +76,7 @@ def _decoder(model: Seq2Seq) -> _Decoder:
         context, query = ours.combine.weight.split((config.memory_size, size), dim=1)
         decoder.att_vector_layer.weight.copy_(torch.cat((query, context), dim=1))
         decoder.att_vector_layer.bias.zero_()
-    return decoder.to(ours.output.weight.device).eval()
+    return decoder.to(ours.output.weight).eval()
 
 
 class Decoder:

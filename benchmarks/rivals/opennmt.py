@@ -87,7 +87,7 @@ class Decoder:
     def __init__(self, model: Seq2Seq, options: BeamSearchOptions) -> None:
         self.options, self.unk_id = options, model.config.unk_id
         self.encoder = EagerSeq2Seq(model)
-        self.decoder = decoder_of(model).to(model.decoder.output.weight.device).eval()
+        self.decoder = decoder_of(model).to(model.decoder.output.weight).eval()
         self.generator = nn.Sequential(model.decoder.output, nn.LogSoftmax(-1))
 
     @torch.inference_mode()

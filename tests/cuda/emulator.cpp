@@ -61,11 +61,13 @@ class Scheduler {
  public:
   void run(const Launch& launch) {
     launch_ = &launch;
-    std::vector<int64_t> order(launch.blocks);
-    for (int64_t b = 0; b < launch.blocks; ++b) order[b] = b;
+    const int64_t last = device().last_blocks;
+    const int64_t count = last == 0 ? launch.blocks : std::min(last, launch.blocks);
+    std::vector<int64_t> order(count);
+    for (int64_t b = 0; b < count; ++b) order[b] = launch.blocks - count + b;
     std::shuffle(order.begin(), order.end(), random);
-    const int64_t at_once = launch.together ? launch.blocks : 1;
-    for (int64_t b = 0; b < launch.blocks; b += at_once)
+    const int64_t at_once = launch.together ? count : 1;
+    for (int64_t b = 0; b < count; b += at_once)
       run_blocks({order.begin() + b, order.begin() + b + at_once});
   }
 
@@ -243,10 +245,13 @@ void set_seed(uint64_t seed) { Scheduler::instance().random.seed(seed); }
 
 TORCH_LIBRARY(seq2seq_ext_emulator, m) {
   m.def("set_seed(int seed) -> ()", [](int64_t seed) { set_seed(seed); });
-  m.def("set_device(int processors, int shared_bytes, bool owns_memory, bool captures) -> ()",
-        [](int64_t processors, int64_t shared_bytes, bool owns_memory, bool captures) {
-          device() = {processors, shared_bytes, owns_memory, captures};
-        });
+  m.def(
+      "set_device(int processors, int shared_bytes, bool owns_memory, bool captures, "
+      "int last_blocks) -> ()",
+      [](int64_t processors, int64_t shared_bytes, bool owns_memory, bool captures,
+         int64_t last_blocks) {
+        device() = {processors, shared_bytes, owns_memory, captures, last_blocks};
+      });
   m.def("together() -> int", [] { return device().together; });
 }
 

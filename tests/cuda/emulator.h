@@ -41,6 +41,7 @@ struct Device {
   int64_t processors = 1000, shared_bytes = 200 * 1024;  // its limits
   bool owns_memory = false;  // ops take tensors for ones that the host cannot read
   bool captures = false;     // and its stream for one that records a graph
+  int64_t last_blocks = 0;   // that run of a launch, not all; 0 for all
   int64_t together = 0;      // blocks of the last launch of blocks that wait for each other
 };
 Device& device();

@@ -173,7 +173,8 @@ void pack_weights(CellKind cell, const RecurrentSizes& s, const RecurrentWeights
 }
 
 void order_rows(const RowOrder& in, Stream stream) {
-  launch(SortKernel{in}, 1, 0, stream);
+  launch(RankKernel{in}, divide_up(in.batch, kRowThreads), 0, stream);
+  launch(CountKernel{in}, divide_up(in.steps + 1, kRowThreads), 0, stream);
   launch(PlaceKernel{in}, divide_up(in.steps * in.batch, PlaceKernel::kThreads), 0, stream);
 }
 

@@ -8,38 +8,45 @@ namespace seq2seq_ext::cuda {
 
 constexpr int kRowThreads = 256;
 
-// One block. Ranks and sums by comparing everything with everything: B^2 + B T steps, which a
-// block does in microseconds for the batches that recurrent layers see.
-struct SortKernel {
+__device__ inline int64_t length_of(const RowOrder& in, int64_t b) {
+  if (!in.lengths) return in.steps;
+  return in.lengths[b] < 0 ? 0 : smaller(in.lengths[b], in.steps);
+}
+
+// A thread for each row: it finds its rank by comparing the row with all others.
+struct RankKernel {
   static constexpr int kThreads = kRowThreads, kBlocksPerSm = 1;
   RowOrder in;
 
-  __device__ int64_t length(int64_t b) const {
-    if (!in.lengths) return in.steps;
-    return in.lengths[b] < 0 ? 0 : smaller(in.lengths[b], in.steps);
+  __device__ void operator()(char*) const {
+    const int64_t b = block_index() * kThreads + thread_index();
+    if (b >= in.batch) return;
+    const int64_t own = length_of(in, b);
+    int64_t rank = 0;
+    for (int64_t other = 0; other < in.batch; ++other) {
+      const int64_t n = length_of(in, other);
+      rank += n > own || (n == own && other < b);
+    }
+    in.rows[rank] = b;
+    in.sorted[rank] = own;
   }
+};
+
+// A thread for each step: how many rows take it, and how many were taken before.
+struct CountKernel {
+  static constexpr int kThreads = kRowThreads, kBlocksPerSm = 1;
+  RowOrder in;
 
   __device__ void operator()(char*) const {
-    for (int64_t b = thread_index(); b < in.batch; b += kThreads) {
-      const int64_t own = length(b);
-      int64_t rank = 0;
-      for (int64_t other = 0; other < in.batch; ++other) {
-        const int64_t n = length(other);
-        rank += n > own || (n == own && other < b);
-      }
-      in.rows[rank] = b;
-      in.sorted[rank] = own;
+    const int64_t s = block_index() * kThreads + thread_index();
+    if (s > in.steps) return;
+    int64_t active = 0, before = 0;
+    for (int64_t b = 0; b < in.batch; ++b) {
+      active += in.sorted[b] > s;
+      before += smaller(in.sorted[b], s);
     }
-    sync_block();
-    for (int64_t s = thread_index(); s <= in.steps; s += kThreads) {
-      int64_t active = 0, before = 0;
-      for (int64_t b = 0; b < in.batch; ++b) {
-        active += in.sorted[b] > s;
-        before += smaller(in.sorted[b], s);
-      }
-      if (s < in.steps) in.active[s] = active;
-      in.offsets[s] = before;
-    }
+    if (s < in.steps) in.active[s] = active;
+    in.offsets[s] = before;
   }
 };
 

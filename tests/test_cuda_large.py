@@ -1,0 +1,109 @@
+"""Kernels of CUDA on tensors of more than 2^31 elements.
+
+On the emulated device the last blocks of a launch run; of the rest no page is touched.
+"""
+
+import pytest
+import torch
+from attention_cases import KINDS
+from cuda_device import needs_cuda
+from emulated_cuda import emulated_cuda, load
+from torch.nn.functional import linear
+
+from seq2seq_ext import ops, reference
+
+LIMIT = 2**31
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    assert torch.Size(shape).numel() > LIMIT
+    return torch.empty(shape, dtype=dtype)
+
+
+def test_linear() -> None:
+    x, weight = empty(2**26 + 3, 40), torch.randn(40, 40).bfloat16()
+    x[-3:] = torch.randn(3, 40)
+    with emulated_cuda(last_blocks=1):
+        found = ops.linear(x, weight)
+    torch.testing.assert_close(found[-3:], linear(x[-3:], weight))
+
+
+def test_linear_of_many_columns() -> None:
+    x, weight = torch.randn(40, 40).bfloat16(), empty(2**26 + 3, 40)
+    weight[-3:] = torch.randn(3, 40)
+    with emulated_cuda(last_blocks=1):
+        found = ops.linear(x, weight)
+    torch.testing.assert_close(found[:, -3:], linear(x, weight[-3:]))
+
+
+def test_topk() -> None:
+    logits = empty(2**13 + 1, 2**18)
+    logits[-1] = torch.randn(2**18)
+    with emulated_cuda(last_blocks=2**18 // 2048):  # those of a row
+        found = ops.log_softmax_topk(logits, 3)
+    expected = reference.log_softmax_topk(logits[-1:], 3)
+    torch.testing.assert_close([f[-1:] for f in found], list(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention(kind: str) -> None:
+    batch, queries, source, size = 2**15 + 1, 9, 2**13, 4
+    query = torch.randn(1, queries, size).bfloat16().expand(batch, -1, -1)
+    keys = torch.randn(1, source, size).bfloat16().expand(batch, -1, -1)
+    v = [torch.randn(size).bfloat16()] if kind == "additive" else []
+    with emulated_cuda(last_blocks=2):  # those of a sentence
+        found = getattr(ops, f"{kind}_attention")(query, keys, *v, keys)
+    assert found[1].numel() > LIMIT
+    expected = getattr(reference, f"{kind}_attention")(query[-1:], keys[-1:], *v, keys[-1:])
+    torch.testing.assert_close([f[-1:] for f in found], list(expected), rtol=0.02, atol=0.02)
+
+
+def test_places_of_recurrent_kernels() -> None:
+    """States, rows of [D, B, size] and packed weights, as numbers alone."""
+    places, far = load(), 3 * LIMIT
+    for s in (0, 5):
+        assert places.state_place(0, s, 7, 9, far, far + 1, 40) == s * far + 7 * (far + 1)
+        after = (8 - s) * far + 7 * (far + 1) + 40  # the second direction begins at the end
+        assert places.state_place(1, s, 7, 9, far, far + 1, 40) == after
+    assert places.row_place(1, LIMIT, far, 1024) == (far + LIMIT) * 1024
+    hidden = 2**16
+    assert places.forward_bytes(hidden) == 4 * (4 * hidden * hidden + 2 * 4 * hidden)
+    assert places.backward_bytes(hidden) == 4 * 4 * hidden * hidden
+
+
+def test_input_of_a_recurrent_layer() -> None:
+    """Its rows lie where the caller has them."""
+    dense = torch.randn(3, 2, 4)
+    far = torch.as_strided(torch.empty(LIMIT + 64), (3, 2, 4), (4, LIMIT + 8, 1))
+    far.copy_(dense)
+    weights = [torch.randn(20, 4), torch.randn(20, 5)]
+    state = torch.zeros(1, 2, 5)
+    with emulated_cuda():
+        call = (state, state, weights)
+        found, expected = (ops.lstm(x, *call, has_biases=False) for x in (far, dense))
+    assert all(map(torch.equal, found, expected))
+
+
+@needs_cuda
+@pytest.mark.cuda
+def test_gpu() -> None:
+    """About 25 GB at a time."""
+    if torch.cuda.mem_get_info()[0] < 40 * 2**30:
+        pytest.skip("needs 40 GB")
+    weight = torch.randn(40, 40, device="cuda").bfloat16()
+    x = torch.randn(2**26 + 3, 40, device="cuda", dtype=torch.bfloat16)
+    torch.testing.assert_close(ops.linear(x, weight)[-3:], linear(x[-3:], weight))
+    del x
+    logits = torch.randn(2**13 + 1, 2**18, device="cuda", dtype=torch.bfloat16)
+    found = ops.log_softmax_topk(logits, 3)
+    torch.testing.assert_close(
+        [f[-1:] for f in found], list(reference.log_softmax_topk(logits[-1:], 3))
+    )
+    del logits
+    steps, batch, size = 2**12, 2**8, 2**10
+    x = torch.randn(steps, batch, size, device="cuda", dtype=torch.bfloat16)
+    weights = [torch.randn(4 * size, size, device="cuda").bfloat16() / 32 for _ in range(2)]
+    state = torch.zeros(1, batch, size, device="cuda", dtype=torch.bfloat16)
+    whole = ops.lstm(x, state, state, weights, has_biases=False)  # 2^32 gates of the input
+    last = ops.lstm(x[:, -1:], state[:, -1:], state[:, -1:], weights, has_biases=False)
+    assert all(torch.equal(w[:, -1:], one) for w, one in zip(whole, last, strict=True))
