@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from seq2seq_ext.reference.logit_rules import candidates, is_complete, progress
 from seq2seq_ext.reference.sampling import conditioned
@@ -300,10 +301,12 @@ def beam_search(
     groups = [group for sentence in sentences for group in sentence]
     first = [each.bos_id for each in told for _ in range(each.beam_size)]
     tokens = torch.tensor(first, device="cpu")
+    tensors = (leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+    device = device or next((each.device for each in tensors), "cpu")
     keeps_attention = any(each.return_attention for each in told)
     width = 0
     while any(group.live for group in groups):
-        logits, state, *rest = step(tokens.to(device or "cpu"), state)
+        logits, state, *rest = step(tokens.to(device), state)
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         logits = logits.to("cpu", dtype)
         attention = rest[0].detach().cpu() if rest else None
