@@ -109,7 +109,7 @@ class Backward {
 
   void differentiate_layers() {
     const int64_t layers = d_.sizes.layers;
-    g_.input = at::zeros({d_.batch, d_.steps, d_.embedding}, d_.input.options());
+    g_.input = huge_zeros({d_.batch, d_.steps, d_.embedding}, d_.input.options());
     g_.weight_ih_0 = d_.empty({gate_rows_, d_.embedding + hidden_});
     g_.weight_ih = d_.empty({layers - 1, gate_rows_, hidden_});
     g_.weight_hh = d_.empty({layers, gate_rows_, hidden_});

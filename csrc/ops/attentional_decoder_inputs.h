@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "check.h"
+#include "huge_tensor.h"
 #include "kernels/attentional_decoder.h"
 
 namespace seq2seq_ext {
@@ -84,7 +85,7 @@ class DecoderTensors {
   const at::Tensor& bias_ih(int64_t l) const { return weights[4 * l + 2]; }
   const at::Tensor& bias_hh(int64_t l) const { return weights[4 * l + 3]; }
   const DecoderRow& row() const { return *row_; }
-  at::Tensor empty(at::IntArrayRef shape) const { return at::empty(shape, input.options()); }
+  at::Tensor empty(at::IntArrayRef shape) const { return huge_empty(shape, input.options()); }
   void check(const char* name, const at::Tensor& t, at::IntArrayRef shape) const {
     check_like(op, name, t, input, "input");
     check_shape(op, name, t, shape);

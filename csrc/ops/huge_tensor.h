@@ -11,10 +11,12 @@
 
 namespace seq2seq_ext {
 
-// Memory that torch's allocator would give back to the system, and map again, at every call.
+// Memory that torch's allocator on the CPU would give back to the system, and map again, at every
+// call.
 inline bool is_huge(at::IntArrayRef shape, const at::TensorOptions& options) {
   constexpr int64_t kHuge = 4 << 20;
-  return c10::multiply_integers(shape) * static_cast<int64_t>(options.dtype().itemsize()) >= kHuge;
+  return options.device().is_cpu() &&
+         c10::multiply_integers(shape) * static_cast<int64_t>(options.dtype().itemsize()) >= kHuge;
 }
 
 inline at::Tensor on_huge_pages(at::IntArrayRef shape, const at::TensorOptions& options) {

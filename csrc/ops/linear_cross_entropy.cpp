@@ -43,7 +43,7 @@ class Loss {
         stretches_((vocabulary_ + kLossLogits - 1) / kLossLogits),
         block_rows_(std::min(rows_of_block(vocabulary_ * sizeof(T)), std::max(rows_, kFewestRows))),
         weight_columns_(pack({in.weight.const_data_ptr<T>(), 1, hidden_}, hidden_, vocabulary_)),
-        logits_(at::empty({block_rows_, vocabulary_}, in.input.options())),
+        logits_(huge_empty({block_rows_, vocabulary_}, in.input.options())),
         parts_(block_rows_ * stretches_),
         row_gradients_(block_rows_) {
     const auto options = in.input.options();
