@@ -149,6 +149,16 @@ class OpSuite(GradientSuite):
         inputs.lengths = torch.full((4,), 5)
         assert_all_equal(self.kind.run(ops, inputs), expected)
 
+    @pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, 0x7F800001, -1])
+    def test_every_nan_stays_one(self, isa: str, bits: int) -> None:
+        """Exponents are computed in the bits of a float."""
+        inputs = make_inputs(self.kind, Case(3, 2, 4, 37))
+        nan = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+        inputs.input[1, 0] = nan
+        output = self.kind.run(ops, inputs)[0]
+        assert output[1:, 0].isnan().all()
+        assert output[:, 1].isfinite().all()
+
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
     def test_a_nan_stays_in_its_row(self, isa: str, poison: float) -> None:
         clean = make_inputs(self.kind, RAGGED).leaves(torch.float32)

@@ -3,6 +3,7 @@ nothing that changes lies on the host. On a GPU where there is one; else calls a
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import attention_cases
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from seq2seq_ext import nn, ops
 from seq2seq_ext.decoding.step import reorder
+from seq2seq_ext.ops import tracing
 
 aten = torch.ops.aten
 
@@ -266,3 +268,10 @@ def test_gpu_refuses_lengths_on_the_host(name: str) -> None:
         pytest.raises(ValueError, match=r"lengths: expected on .* while a CUDA graph is captured"),
     ):
         function(*leaves)
+
+
+def test_what_compiles_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo refuses the question."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: pytest.fail("asked"))
+    assert not tracing.is_captured(SimpleNamespace(is_cuda=True))

@@ -33,7 +33,12 @@ def register_fake(op: str, rule: Callable[..., Any]) -> None:
 
 
 def is_captured(tensor: Tensor) -> bool:
-    """Whether what is done with it goes into a CUDA graph: the host cannot read its values."""
+    """Whether what is done with it goes into a CUDA graph: the host cannot read its values.
+
+    What compiles cannot ask, and captures nothing yet.
+    """
+    if torch.compiler.is_compiling():
+        return False
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 

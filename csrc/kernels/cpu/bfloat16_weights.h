@@ -1,5 +1,6 @@
 // bfloat16 weights: two depths side by side, sums in float32. Rows are rounded to bfloat16, so
-// the products are exact; where the CPU multiplies no bfloat16, both are widened to float32.
+// the products are exact; where the CPU multiplies no bfloat16, or slowly, both are widened to
+// float32.
 #pragma once
 
 #include "weight_types.h"

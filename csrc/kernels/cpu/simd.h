@@ -194,8 +194,21 @@ inline T reduce_max(Vec<T> v) {
   return lanes[0];
 }
 
+// y 2^n for an n that is whole, y in [0.7, 1.5] and a result that is normal; NaN where y is NaN.
+// bits: n, in the low bits of a float.
+inline VecF scale(VecF y, VecF n, VecF bits) {
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  (void)bits;
+  return (VecF)_mm512_scalef_ps((__m512)y, (__m512)n);
+#else
+  (void)n;
+  const VecI scaled = (VecI)y + ((VecI)bits << 23);
+  return y == y ? (VecF)scaled : y;
+#endif
+}
+
 // e^x, at most 1.5 ulp. Range reduction x = n ln2 + r with |r| <= ln2 / 2, a
-// degree-6 minimax polynomial in r, then 2^n written into the exponent bits.
+// degree-6 minimax polynomial in r, then times 2^n.
 // Below -87.3 the result is the smallest normal number, above 88.3 it stays finite.
 inline VecF exp(VecF x) {
   x = minimum(broadcast(88.3f), maximum(broadcast(-87.3f), x));
@@ -208,9 +221,7 @@ inline VecF exp(VecF x) {
   p = p * r + 0.166665206f;
   p = p * r + 0.499999934f;
   const VecF y = (p * r) * r + r + 1.0f;
-  const VecI bits = (VecI)shifted << 23;
-  const VecI result = (VecI)y + bits;
-  return (VecF)result;
+  return scale(y, n, shifted);
 }
 
 inline VecF sigmoid(VecF x) { return reciprocal(1.0f + exp(-x)); }
