@@ -153,12 +153,12 @@ def check_case(kind: Kind, case: Case) -> None:
     """float32 on the ops against the reference in float64, forward and backward.
 
     The largest error of a few values is luck, torch's too: a tensor of one value is often off
-    by next to nothing. So a small case is drawn until each of its tensors has 64 values, and
+    by next to nothing. So a small case is drawn until each of its tensors has 32 values, and
     the largest errors of all draws are compared.
     """
     runs: list[list[list[Tensor]]] = [[], [], []]
-    least = min((t.numel() for t in make_inputs(kind, case).tensors() if t.numel()), default=64)
-    for _ in range(max(1, -(-64 // least))):
+    least = min((t.numel() for t in make_inputs(kind, case).tensors() if t.numel()), default=32)
+    for _ in range(max(1, -(-32 // least))):
         inputs = make_inputs(kind, case)
         for run, where, dtype in zip(
             runs,
