@@ -110,6 +110,37 @@ def test_has_the_bits_of_the_search_over_logits(name: str, search: str) -> None:
     torch.testing.assert_close(expected.scores, expected_on_cpu.scores, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_source_has_the_same_bits_beside_any_options(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Some are searched on the device, one of them by two options alike, the others on the host."""
+    seen = []
+    options = [
+        OPTIONS,
+        replace(OPTIONS, temperature=0.7, max_length=11, pad_id=1),
+        replace(OPTIONS, beam_size=2, n_best=1, max_length=14),
+        replace(OPTIONS),
+        replace(OPTIONS, on_step=lambda progress: seen.append(progress.sentence)),
+        options_of("rules"),
+    ]
+    model = make(torch.float32, **MODELS[name])
+    src, src_lengths, _, _ = data(model, (5, 0, 7, 1, 4, 6))
+    on_cpu = model.generate(src, src_lengths, options)
+    monkeypatch.setattr(DeviceBeamSearch, "runs", lambda _, told: DeviceBeamSearch.knows(told))
+    with emulated_cuda():
+        together = model.generate(src, src_lengths, options)
+        for i, each in enumerate(options):
+            alone = model.generate(src[i : i + 1], src_lengths[i : i + 1], each)
+            assert together.hypotheses[i] == alone.hypotheses[0]
+            if name != "no_attention":
+                _, count, longest, _ = alone.attention.shape
+                assert torch.equal(together.attention[i, :count, :longest], alone.attention[0])
+    for field in ("tokens", "lengths", "reasons", "rows"):
+        assert torch.equal(getattr(together, field), getattr(on_cpu, field)), field
+    assert {0, 4} == set(seen)  # alone, and in both batches
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_every_type_has_the_bits_of_the_search_over_logits(dtype: torch.dtype) -> None:
     decoder, memory = start(make(decoder_layers=2, tie_output=True), dtype)

@@ -82,9 +82,6 @@ def random_options(draw):
     return compatible(fields) or make_options(beam_size=beams)
 
 
-@pytest.mark.cpu_only(
-    "there the company's options choose the search, and the last bit of log-probs"
-)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(random_options(), min_size=4, max_size=4), st.integers(0, 1 << 20), st.booleans())
 def test_mixed_options_equal_the_reference_and_each_sentence_alone(options, seed, ties):

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from seq2seq_ext import reference
 from seq2seq_ext.decoding.check import check_int
-from seq2seq_ext.decoding.device_search import DeviceBeamSearch
-from seq2seq_ext.decoding.engine import BeamSearch, source_length_list
+from seq2seq_ext.decoding.engine import BeamSearch
+from seq2seq_ext.decoding.mixed_search import placed
 from seq2seq_ext.decoding.native_options import Options
 from seq2seq_ext.decoding.result import BeamSearchResult, gather_attention
 from seq2seq_ext.decoding.step import (
@@ -45,8 +45,8 @@ def beam_search(
     (sum desc, parent asc, logit desc, token asc). A row with a NaN or +inf, or with nothing but
     -inf, offers no candidates; if all rows of a sentence die so and none has ended, they end as
     they are. ``csrc/kernels/beam_search.h`` states the semantics in full. Where ``device`` is a
-    GPU and the options are plain, the search lies there too and never waits for it: ``step`` may
-    be called a few times more than it need be.
+    GPU, sentences of plain options are searched there; if all are, nothing waits for it, and
+    ``step`` may be called a few times more than it need be.
 
     Args:
         step: ``step(tokens [N] int64, state) -> (logits [N, V], state)``; logits of any floating
@@ -89,8 +89,9 @@ def search(
     """:func:`beam_search` under the name of its caller."""
     check_step(where, step)
     check_int(where, "batch_size", batch_size, 1)
-    engine: BeamSearch | DeviceBeamSearch = BeamSearch(batch_size, options, source_lengths)
-    check_state(where, state, engine.rows)
+    host = BeamSearch(batch_size, options, source_lengths)
+    told = host.options
+    check_state(where, state, host.rows)
     device = device_of(where, state, device)
     if reference_active():
         return BeamSearchResult(
@@ -98,20 +99,18 @@ def search(
                 step,
                 state,
                 batch_size=batch_size,
-                options=engine.options,
-                source_lengths=source_length_list(where, source_lengths, batch_size),
+                options=told,
+                source_lengths=host.source_lengths,
                 device=device,
             )
         )
-    stays_on_device = DeviceBeamSearch.runs(device, engine.options)
-    if stays_on_device:
-        engine = DeviceBeamSearch(batch_size, engine.options[0], device)
+    engine = placed(host, device)
     tokens = torch.tensor(
-        [each.bos_id for each in engine.options for _ in range(each.beam_size)], device=device
+        [each.bos_id for each in told for _ in range(each.beam_size)], device=device
     )
-    unmoved = torch.arange(engine.rows, device=device)
-    with_attention = any(each.needs_attention for each in engine.options)
-    keeps_attention = any(each.return_attention for each in engine.options)
+    unmoved = torch.arange(host.rows, device=device)
+    with_attention = any(each.needs_attention for each in told)
+    keeps_attention = any(each.return_attention for each in told)
     steps: list[Tensor] = []
     while True:
         logits, state, attention = call_step(where, step, tokens, state, with_attention)
@@ -121,7 +120,8 @@ def search(
         tokens, parents = (ids.to(device) for ids in engine.advance(logits, attention))
         if engine.done:
             break
-        if stays_on_device or not torch.equal(parents, unmoved):  # asking would wait
+        # Asking would wait for a GPU.
+        if engine is not host or not torch.equal(parents, unmoved):
             state = reorder(state, parents)
     result = engine.result()
     if not keeps_attention:

@@ -51,8 +51,8 @@ class BeamSearch:
         where = "BeamSearch"
         check_int(where, "batch_size", batch_size, 1)
         self.options = options_of_sentences(where, batch_size, options)
-        lengths = source_length_list(where, source_lengths, batch_size)
-        self._engine = _C.BeamSearch(native_options(where, self.options, lengths))
+        self.source_lengths = source_length_list(where, source_lengths, batch_size)
+        self._engine = _C.BeamSearch(native_options(where, self.options, self.source_lengths))
         self._largest_token, self._width = self._engine.largest_token, self._engine.width
         self._hooks = [i for i, each in enumerate(self.options) if each.logits_hook is not None]
         self._watchers = [i for i, each in enumerate(self.options) if each.on_step is not None]

@@ -174,10 +174,10 @@ class Seq2Seq(torch.nn.Module):
         """The best targets that beam search finds, with their attention; without dropout.
 
         A source's result is bit for bit the same alone and in any batch. A float32 model on the
-        CPU decodes natively (:class:`seq2seq_ext.Decoder`); on a GPU, under plain options, a
-        CUDA graph replays the step, and the device never waits for the host: it learns a few
-        steps late that all sentences have stopped. Any other model, and one with forward hooks,
-        calls the search's step function in Python.
+        CPU decodes natively (:class:`seq2seq_ext.Decoder`); on a GPU, where all sources have the
+        same plain options, a CUDA graph replays the step, and the device never waits for the host:
+        it learns a few steps late that all sentences have stopped. Any other model, other options,
+        and a model with forward hooks call the search's step function in Python.
 
         Args:
             src, src_lengths: the source.
