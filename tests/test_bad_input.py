@@ -116,6 +116,7 @@ OPS = {
             "target": ids(torch.tensor([0, 5, 10]), vocabulary=V),
             "linear_bias": BIAS,
             "label_smoothing": number(0.1, low=0, high=1),
+            "ignore_index": Wanted(-100, {"str": "x", "float": 0.5, "list": [1], "huge": 10**30}),
         },
     ),
     "ops.additive_attention": Call(

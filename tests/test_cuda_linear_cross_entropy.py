@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from emulated_cuda import emulated_cuda
-from test_linear_cross_entropy import SMOOTHINGS, make, our_loss, run, torch_loss
+from test_linear_cross_entropy import IGNORED, SMOOTHINGS, make, our_loss, run, torch_loss
 from torch import Tensor
 
 from seq2seq_ext import ops
@@ -112,10 +112,25 @@ def test_a_target_that_the_host_cannot_see_reads_nothing_outside(bad: int) -> No
     assert torch.equal(grad_input[rows], expected[rows])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_ignored_rows_hold_is_of_no_matter(shape: Any, dtype: torch.dtype) -> None:
+    input, *parameters, target = make(*shape, dtype, ignored=0.4)
+    counted = target != IGNORED
+    expected = run_emulated([input[counted], *parameters], target[counted], 0.1)
+    for value in (0.0, float("nan"), float("inf")):
+        input[~counted] = value
+        loss, grad_input, *rest = run_emulated([input, *parameters], target, 0.1)
+        assert not grad_input[~counted].any()
+        torch.testing.assert_close([loss, grad_input[counted], *rest], expected)
+
+
 def test_no_rows() -> None:
     input, weight, bias, target = make(6, 4, 9)
     empty = run_emulated([input[:0], weight, bias], target[:0], 0.1)
-    assert empty[0].isnan() and not any(g.any() for g in empty[1:])
+    ignored = run_emulated([input, weight, bias], target.fill_(IGNORED), 0.1)
+    for found in (empty, ignored):
+        assert found[0].isnan() and not any(g.any() for g in found[1:])
 
 
 @pytest.mark.parametrize(
@@ -149,4 +164,4 @@ def test_products_of_other_types_are_refused() -> None:
     op = torch.ops.seq2seq_ext.linear_cross_entropy
     for given, dtype in ((input, torch.int8), (input.double(), torch.bfloat16)):
         with emulated_cuda(), pytest.raises(ValueError, match="dtype: expected"):
-            op(given, weight.to(given), bias.to(given), target, 0.1, dtype, False)
+            op(given, weight.to(given), bias.to(given), target, 0.1, None, dtype, False)

@@ -10,21 +10,37 @@ from seq2seq_ext import ops, reference
 # (rows, features, vocabulary); stretches of the vocabulary are 512 wide.
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 33, 42), (200, 40, 513), (50, 17, 1600), (1030, 3, 20)]
 SMOOTHINGS = [0.0, 0.1, 1.0]
+IGNORED = -7
 
 
-def make(rows: int, features: int, vocabulary: int, dtype: torch.dtype = torch.float32):
+def make(
+    rows: int,
+    features: int,
+    vocabulary: int,
+    dtype: torch.dtype = torch.float32,
+    ignored: float = 0,
+):
+    """``ignored``: how many of the rows behind the first, about."""
     weight, bias = torch.randn(vocabulary, features), torch.randn(vocabulary)
     target = torch.randint(0, vocabulary, (rows,))
+    if ignored:
+        target[1:][torch.rand(rows - 1) < ignored] = IGNORED
     return torch.randn(rows, features).to(dtype), weight.to(dtype), bias.to(dtype), target
 
 
 def torch_loss(input, weight, bias, target, label_smoothing):
-    return cross_entropy(linear(input, weight, bias), target, label_smoothing=label_smoothing)
+    logits = linear(input, weight, bias)
+    return cross_entropy(logits, target, ignore_index=IGNORED, label_smoothing=label_smoothing)
 
 
 def our_loss(input, weight, bias, target, label_smoothing):
     return ops.linear_cross_entropy(
-        input, weight, target, linear_bias=bias, label_smoothing=label_smoothing
+        input,
+        weight,
+        target,
+        linear_bias=bias,
+        label_smoothing=label_smoothing,
+        ignore_index=IGNORED,
     )
 
 
@@ -75,10 +91,28 @@ def test_float64_equals_the_reference(isa):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_ignored_rows_hold_is_of_no_matter(shape, isa):
+    """On the CPU they do not even change which rows' sums are made together."""
+    input, *parameters, target = make(*shape, ignored=0.4)
+    counted = target != IGNORED
+    expected = run(our_loss, [input[counted], *parameters], target[counted], 0.1)
+    for value in (0.0, float("nan"), float("inf")):
+        input[~counted] = value
+        loss, grad_input, *rest = run(our_loss, [input, *parameters], target, 0.1)
+        assert not grad_input[~counted].any()
+        found = [loss, grad_input[counted], *rest]
+        if input.is_cuda or torch.get_default_device().type != "cpu":
+            torch.testing.assert_close(found, expected)
+        else:
+            assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("ignored", [0.0, 0.6])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_gradients(bias, smoothing):
-    *tensors, target = make(4, 3, 5, torch.float64)
+def test_gradients(bias, smoothing, ignored):
+    *tensors, target = make(4, 3, 5, torch.float64, ignored)
     leaves = [t.requires_grad_() for t in tensors[: 2 + bias]]
 
     def loss(input, weight, bias=None):
@@ -148,6 +182,9 @@ def test_no_rows_and_strides():
     input, weight, bias, target = make(6, 4, 9)
     empty = run(our_loss, [input[:0], weight, bias], target[:0], 0.1)
     assert empty[0].isnan() and not any(g.any() for g in empty[1:])
+    ignored = run(our_loss, [input, weight, bias], target.fill_(IGNORED), 0.1)
+    assert ignored[0].isnan() and not any(g.any() for g in ignored[1:])
+    input, weight, bias, target = make(6, 4, 9)
     apart = [torch.stack([t, t], dim=-1)[..., 0] for t in (input, weight, bias, target)]
     for a, b in zip(
         run(our_loss, apart[:3], apart[3], 0.1),
@@ -160,16 +197,16 @@ def test_no_rows_and_strides():
 def test_registration():
     *tensors, target = make(6, 4, 9)
     op = torch.ops.seq2seq_ext.linear_cross_entropy.default
-    torch.library.opcheck(op, (*tensors, target, 0.1, None, False))
+    torch.library.opcheck(op, (*tensors, target, 0.1, None, None, False))
     for t in tensors:
         t.requires_grad_()
-    torch.library.opcheck(op, (*tensors, target, 0.1, None, True))
-    torch.library.opcheck(op, (*tensors[:2], None, target, 0.1, torch.bfloat16, True))
+    torch.library.opcheck(op, (*tensors, target, 0.1, int(target[1]), None, True))
+    torch.library.opcheck(op, (*tensors[:2], None, target, 0.1, None, torch.bfloat16, True))
 
 
 @pytest.mark.not_emulated("torch.compile takes no dispatch mode")
 def test_compiles_to_one_graph():
-    *tensors, target = make(6, 4, 9)
+    *tensors, target = make(6, 4, 9, ignored=0.5)
     compiled = torch.compile(our_loss, fullgraph=True, backend="aot_eager")
     for a, b in zip(
         run(compiled, tensors, target, 0.1), run(our_loss, tensors, target, 0.1), strict=True
@@ -206,7 +243,7 @@ def test_products_of_other_types_are_refused():
     for given, dtype in ((input, torch.int8), (input.double(), torch.bfloat16)):
         with pytest.raises(ValueError, match="dtype: expected"):
             torch.ops.seq2seq_ext.linear_cross_entropy(
-                given, weight.to(given), bias.to(given), target, 0.1, dtype, False
+                given, weight.to(given), bias.to(given), target, 0.1, None, dtype, False
             )
 
 
@@ -227,6 +264,7 @@ GOOD = {
     "target": torch.tensor([0, 3]),
     "linear_bias": torch.ones(4),
     "label_smoothing": 0.1,
+    "ignore_index": -1,
 }
 
 
@@ -246,7 +284,7 @@ GOOD = {
         ("linear_weight", torch.ones(4, 3).double(), TypeError),
         ("target", torch.tensor([0]), ValueError),
         ("target", torch.tensor([0, 4]), ValueError),
-        ("target", torch.tensor([-1, 0]), ValueError),
+        ("target", torch.tensor([-2, 0]), ValueError),
         ("target", torch.tensor([0.0, 1.0]), TypeError),
         ("linear_bias", torch.ones(3), ValueError),
         ("linear_bias", torch.ones(4).double(), TypeError),

@@ -78,7 +78,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   m.def("layer_packed_size(str op, int[] sizes, bool projected, ScalarType dtype) -> int",
         &packed_size);
   def("linear_cross_entropy(Tensor input, Tensor linear_weight, Tensor? linear_bias, "
-      "Tensor target, float label_smoothing, ScalarType? dtype, bool save) "
+      "Tensor target, float label_smoothing, int? ignore_index, ScalarType? dtype, bool save) "
       "-> (Tensor loss, Tensor grad_input, Tensor grad_weight, Tensor grad_bias)");
   def("lstm(Tensor input, Tensor? lengths, Tensor h_0, Tensor c_0, Tensor[] weights, "
       "bool has_biases, Tensor? packed, bool save) "

@@ -30,6 +30,14 @@ int64_t rows_of_block(int64_t row_bytes) {
   return rows < kChain ? rows : rows / kChain * kChain;
 }
 
+std::vector<int64_t> counted_rows(const LossInputs& in) {
+  const int64_t* const target = in.target.const_data_ptr<int64_t>();
+  std::vector<int64_t> rows;
+  for (int64_t n = 0; n < in.target.size(0); ++n)
+    if (target[n] != in.ignore_index) rows.push_back(n);
+  return rows;
+}
+
 template <typename T>
 class Loss {
  public:
@@ -37,7 +45,8 @@ class Loss {
       : in_(in),
         products_(products),
         save_(save),
-        rows_(in.input.size(0)),
+        counted_(counted_rows(in)),
+        rows_(counted_.size()),
         hidden_(in.input.size(1)),
         vocabulary_(in.weight.size(0)),
         stretches_((vocabulary_ + kLossLogits - 1) / kLossLogits),
@@ -47,7 +56,9 @@ class Loss {
         parts_(block_rows_ * stretches_),
         row_gradients_(block_rows_) {
     const auto options = in.input.options();
-    grad_input_ = at::empty({save ? rows_ : 0, hidden_}, options);
+    const int64_t all = in.input.size(0);
+    grad_input_ = at::empty({save ? all : 0, hidden_}, options);
+    if (rows_ < all) grad_input_.zero_();
     grad_weight_ = huge_zeros({save ? vocabulary_ : 0, hidden_}, options);
     grad_bias_ = at::zeros({save && in.bias.defined() ? vocabulary_ : 0}, options);
     if (save)
@@ -75,10 +86,16 @@ class Loss {
     return (columns + gemm().panel_width - 1) / gemm().panel_width;
   }
   T* logits(int64_t row) const { return logits_.data_ptr<T>() + row * vocabulary_; }
-  const T* input(int64_t row) const {
-    return in_.input.const_data_ptr<T>() + (begin_ + row) * hidden_;
+  int64_t target(int64_t row) const {
+    return in_.target.const_data_ptr<int64_t>()[counted_[begin_ + row]];
   }
-  int64_t target(int64_t row) const { return in_.target.const_data_ptr<int64_t>()[begin_ + row]; }
+  // The block's rows of [N, H].
+  template <typename P, typename Matrix>
+  std::vector<P> rows_of(Matrix* matrix) const {
+    std::vector<P> rows(count_);
+    for (int64_t i = 0; i < count_; ++i) rows[i] = matrix + counted_[begin_ + i] * hidden_;
+    return rows;
+  }
 
   Tensor pack(const PackSource<T>& source, int64_t depth, int64_t columns) const {
     return pack_panels(gemm(), source, depth, columns);
@@ -86,7 +103,7 @@ class Loss {
 
   // Logits, and each stretch's part of the loss while it is in the cache.
   void score() {
-    const auto a = a_rows<T>(input(0), count_, hidden_);
+    const auto a = rows_of<const void*>(in_.input.const_data_ptr<T>());
     const auto c = matrix_rows<T>(logits(0), count_, vocabulary_);
     Gemm<T> product{hidden_,  vocabulary_,
                     a.data(), weight_columns_.const_data_ptr(),
@@ -129,8 +146,8 @@ class Loss {
 
   // Logits to their gradients, and these to the inputs'.
   void differentiate() {
-    const auto x = a_rows<T>(input(0), count_, hidden_);
-    const Tensor packed_input = pack({input(0), hidden_, 1}, count_, hidden_);
+    const auto x = rows_of<const T*>(in_.input.const_data_ptr<T>());
+    const Tensor packed_input = pack({nullptr, 0, 1, x.data()}, count_, hidden_);
     const auto columns = a_rows<T>(logits(0), vocabulary_, 1);
     const auto grad_weight = matrix_rows<T>(grad_weight_.data_ptr<T>(), vocabulary_, hidden_);
     const Gemm<T> weight_product{
@@ -152,8 +169,7 @@ class Loss {
       gemm().multiply(part, 0, n, 0, panels(hidden_));
     });
     const auto rows = a_rows<T>(logits(0), count_, vocabulary_);
-    const auto grad_input =
-        matrix_rows<T>(grad_input_.data_ptr<T>() + begin_ * hidden_, count_, hidden_);
+    const auto grad_input = rows_of<T*>(grad_input_.data_ptr<T>());
     parallel_multiply<T>(gemm(),
                          {vocabulary_, hidden_, rows.data(), weight_rows_.const_data_ptr(),
                           grad_input.data(), nullptr, false},
@@ -163,6 +179,7 @@ class Loss {
   const LossInputs& in_;
   const WeightType products_;
   const bool save_;
+  const std::vector<int64_t> counted_;  // rows whose target is not ignored
   const int64_t rows_, hidden_, vocabulary_, stretches_, block_rows_;
   const Tensor weight_columns_, logits_;
   Tensor weight_rows_;
@@ -174,10 +191,10 @@ class Loss {
 
 LossOutputs linear_cross_entropy(const Tensor& input, const Tensor& weight,
                                  const std::optional<Tensor>& bias, const Tensor& target,
-                                 double label_smoothing, std::optional<at::ScalarType> dtype,
-                                 bool save) {
+                                 double label_smoothing, std::optional<int64_t> ignore_index,
+                                 std::optional<at::ScalarType> dtype, bool save) {
   check_floating(LossInputs::kOp, "input", input);
-  const LossInputs in({input, weight, bias, target, label_smoothing});
+  const LossInputs in({input, weight, bias, target, label_smoothing, ignore_index});
   const WeightType products = product_type(LossInputs::kOp, input, dtype);
   in.check_target();
   return input.scalar_type() == at::kFloat ? Loss<float>(in, products, save).run()

@@ -15,6 +15,7 @@ struct LossArguments {
   std::optional<at::Tensor> bias;
   at::Tensor target;
   double label_smoothing;
+  std::optional<int64_t> ignore_index;
 };
 
 // loss, grad_input, grad_weight, grad_bias; the gradients are empty where not wanted.
@@ -28,8 +29,10 @@ struct LossInputs {
   at::Tensor bias;    // [V] or undefined
   at::Tensor target;  // int64 [N]; its values are not checked
   double label_smoothing;
+  std::optional<int64_t> ignore_index;  // a row with this target counts for nothing
 
-  explicit LossInputs(const LossArguments& in) : label_smoothing(in.label_smoothing) {
+  explicit LossInputs(const LossArguments& in)
+      : label_smoothing(in.label_smoothing), ignore_index(in.ignore_index) {
     check_dim(kOp, "input", in.input, 2, "[N, H]");
     check_like(kOp, "linear_weight", in.weight, in.input, "input");
     check_dim(kOp, "linear_weight", in.weight, 2, "[V, H]");
@@ -56,9 +59,9 @@ struct LossInputs {
   void check_target() const {
     const int64_t* y = target.const_data_ptr<int64_t>();
     for (int64_t n = 0; n < target.size(0); ++n)
-      TORCH_CHECK_VALUE(y[n] >= 0 && y[n] < weight.size(0), kOp,
-                        ": target: expected values in [0, ", weight.size(0), "), got ", y[n],
-                        " at row ", n);
+      TORCH_CHECK_VALUE(y[n] == ignore_index || (y[n] >= 0 && y[n] < weight.size(0)), kOp,
+                        ": target: expected values in [0, ", weight.size(0),
+                        ") or ignore_index, got ", y[n], " at row ", n);
   }
 };
 

@@ -5,7 +5,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import dropout
 
 from seq2seq_ext import ops
 from seq2seq_ext.models.config import Seq2SeqConfig
@@ -20,6 +20,8 @@ from seq2seq_ext.nn.attention import AdditiveAttention, DotAttention
 
 # "layers": a LayerState for each layer; "attentional" [N, H] with input feeding.
 State = dict[str, Any]
+
+IGNORED = -100  # a target that is no token
 
 
 @dataclass(frozen=True)
@@ -149,26 +151,18 @@ class AttentionalDecoder(torch.nn.Module):
         return ops.linear(vectors, self.projection.weight, packed=packed and packed.projection)
 
     def loss(self, vectors: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        """Mean cross-entropy of attentional vectors ``[N, H]`` for tokens ``[N]``."""
+        """Mean cross-entropy of attentional vectors ``[B, T, H]`` for tokens ``[B, T]``.
+
+        Those that are ``IGNORED`` do not count.
+        """
         weight, bias = self.output_layer()
         return ops.linear_cross_entropy(
-            self.project(vectors),
+            self.project(vectors).flatten(0, 1),
             weight,
-            target,
+            target.flatten(),
             linear_bias=bias,
             label_smoothing=label_smoothing,
-        )
-
-    def padded_loss(
-        self, vectors: Tensor, target: Tensor, real: Tensor, label_smoothing: float
-    ) -> Tensor:
-        """:meth:`loss` of those vectors ``[B, T, H]`` that are real (bool ``[B, T]``)."""
-        nothing = -100
-        return cross_entropy(
-            self.logits(vectors).flatten(0, 1),
-            target.where(real, nothing).flatten(),
-            ignore_index=nothing,
-            label_smoothing=label_smoothing,
+            ignore_index=IGNORED,
         )
 
     def pack(self) -> PackedDecoder | None:

@@ -7,7 +7,13 @@ from seq2seq_ext.decoding.device_search import DeviceBeamSearch
 from seq2seq_ext.decoding.native_options import Options
 from seq2seq_ext.decoding.step import Step
 from seq2seq_ext.models import check
-from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, PackedDecoder, State
+from seq2seq_ext.models.attentional_decoder import (
+    IGNORED,
+    AttentionalDecoder,
+    Memory,
+    PackedDecoder,
+    State,
+)
 from seq2seq_ext.models.bridge import Bridge
 from seq2seq_ext.models.config import Seq2SeqConfig
 from seq2seq_ext.models.device_generation import generate_on_device, search_on_device
@@ -15,7 +21,6 @@ from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder
 from seq2seq_ext.nn.packed_cache import PackedCache
-from seq2seq_ext.ops import tracing
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.weight_types import check_weight_type
 
@@ -100,9 +105,6 @@ class Seq2Seq(torch.nn.Module):
     ) -> Tensor:
         """Mean cross-entropy of the real target tokens after BOS.
 
-        While a CUDA graph is captured it takes the padded ones too, all logits in memory: how many
-        are real may change until it is replayed.
-
         Args:
             src, src_lengths: the source.
             tgt: int64 ``[B, T]``, BOS ... EOS and padding.
@@ -124,10 +126,7 @@ class Seq2Seq(torch.nn.Module):
         vectors = self.decoder(tgt[:, :-1], self._encode(src, src_lengths), predicted)
         steps = torch.arange(tgt.size(1) - 1, device=tgt.device)
         real = steps < predicted.to(tgt.device).unsqueeze(1)
-        if tracing.is_captured(vectors):
-            return self.decoder.padded_loss(vectors, tgt[:, 1:], real, label_smoothing)
-        # The output layer, the largest product, sees real tokens only.
-        return self.decoder.loss(vectors[real], tgt[:, 1:][real], label_smoothing)
+        return self.decoder.loss(vectors, tgt[:, 1:].where(real, IGNORED), label_smoothing)
 
     def step(
         self,

@@ -20,6 +20,7 @@ def linear_cross_entropy(
     *,
     linear_bias: Tensor | None = None,
     label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
 ) -> Tensor:
     """Mean cross-entropy of ``input W^T + bias``, as torch.nn.functional.linear_cross_entropy.
 
@@ -36,6 +37,9 @@ def linear_cross_entropy(
         linear_bias: ``[V]``, same dtype, or None.
         label_smoothing: in [0, 1], as in torch.nn.functional.cross_entropy (Szegedy et al.
             2016, "Rethinking the Inception Architecture for Computer Vision", section 7).
+        ignore_index: rows of this target, whatever they hold, are no part of the mean, and their
+            gradients are zero. The CPU passes them by; a GPU, which nobody asks how many there
+            are, takes their products too.
 
     Returns:
         A scalar; NaN for no rows, as the mean of nothing.
@@ -52,7 +56,12 @@ def linear_cross_entropy(
     """
     if reference_active():
         return reference.linear_cross_entropy(
-            input, linear_weight, target, linear_bias=linear_bias, label_smoothing=label_smoothing
+            input,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
         )
     parameters = (linear_weight,) if linear_bias is None else (linear_weight, linear_bias)
     save = autograd.needs_grad(input, *parameters)
@@ -62,6 +71,7 @@ def linear_cross_entropy(
         linear_bias,
         target,
         label_smoothing,
+        ignore_index,
         autograd.product_dtype(input),
         save,
     )[0]
@@ -74,6 +84,7 @@ def _fake(
     bias: Tensor | None,
     target: Tensor,
     label_smoothing: float,
+    ignore_index: int | None,
     dtype: torch.dtype | None,
     save: bool,
 ) -> tuple[Tensor, ...]:
@@ -88,7 +99,7 @@ def _fake(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, weight, bias, target, ctx.label_smoothing, *_ = inputs
+    input, weight, bias, target, ctx.label_smoothing, ctx.ignore_index, *_ = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(input, weight, bias, target, *output[1:])
 
@@ -103,7 +114,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *second: Tensor | None) -> tup
         for i, more in enumerate(_second_order(ctx, (input, weight, bias), target, second)):
             first = total[i]
             total[i] = more if first is None else first if more is None else first + more
-    return *total, None, None, None, None
+    return *total, None, None, None, None, None
 
 
 def _second_order(
@@ -115,12 +126,15 @@ def _second_order(
     """What the gradients among the outputs pass on to the inputs."""
 
     def loss(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor]:
-        smoothing = ctx.label_smoothing
-        return (
-            reference.linear_cross_entropy(
-                input, weight, target, linear_bias=bias, label_smoothing=smoothing
-            ),
+        value = reference.linear_cross_entropy(
+            input,
+            weight,
+            target,
+            linear_bias=bias,
+            label_smoothing=ctx.label_smoothing,
+            ignore_index=ctx.ignore_index,
         )
+        return (value,)
 
     given = [t for t in inputs if t is not None]
     one = given[0].new_ones(())

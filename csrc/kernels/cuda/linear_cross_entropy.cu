@@ -13,6 +13,7 @@ struct LossKernel {
   LossRows<T> in;
 
   __device__ void operator()(char* shared) const {
+    if (in.ignored && in.ignored[block_index()]) return ignore(block_index());
     using A = Acc<T>;
     double* const slots = reinterpret_cast<double*>(shared);
     const int64_t row = block_index(), n = in.vocabulary, target = in.target[row];
@@ -34,6 +35,13 @@ struct LossKernel {
   }
 
  private:
+  __device__ void ignore(int64_t row) const {
+    if (thread_index() == 0) in.losses[row] = 0;
+    if (!in.gradients) return;
+    for (int64_t i = thread_index(); i < in.vocabulary; i += kThreads)
+      in.gradients[row * in.vocabulary + i] = from_acc<T>(0);
+  }
+
   __device__ void differentiate(int64_t row, double log_sum_exp) const {
     using A = Acc<T>;
     const int64_t n = in.vocabulary, target = in.target[row];

@@ -11,6 +11,7 @@ struct LossRows {
   int64_t rows, vocabulary;  // N, V
   double label_smoothing;
   const int64_t* target;  // [N]; a row whose target is outside [0, V) gets NaNs
+  const bool* ignored;    // [N] whether loss and gradient are zero whatever the row holds; or null
   const Acc<T>* logits;   // [N, V]
   T* gradients;           // [N, V] out: of the row's loss; null, or the logits where T is Acc<T>
   double* losses;         // [N] out

@@ -48,6 +48,10 @@ class Loss {
                                                 kFewestRows, kMostRows))),
         input_(in.input.to(products)),
         weight_(in.weight.to(products)) {
+    if (in.ignore_index) {
+      ignored_ = in.target.eq(*in.ignore_index);
+      input_ = input_.masked_fill(ignored_.unsqueeze(1), 0);  // or gradients of 0 find NaNs there
+    }
     const auto wide = input_.options().dtype(accumulator(products));
     if (in.bias.defined()) bias_ = in.bias.to(accumulator(products));
     losses_ = at::empty({rows_}, wide.dtype(at::kDouble));
@@ -69,8 +73,12 @@ class Loss {
       if (save_) differentiate(begin, count);
     }
     const auto type = in_.input.scalar_type();
-    const auto mean = [&](Tensor& sum) { return sum.div_(std::max<int64_t>(rows_, 1)).to(type); };
-    return {losses_.mean().to(type), mean(grad_input_), mean(grad_weight_), mean(grad_bias_)};
+    const Tensor counted = ignored_.defined() ? ignored_.logical_not().sum()
+                                              : losses_.new_full({}, rows_, losses_.options());
+    const Tensor at_least_one = counted.clamp_min(1);
+    const auto mean = [&](Tensor& sum) { return sum.div_(at_least_one).to(type); };
+    return {losses_.sum().div_(counted).to(type), mean(grad_input_), mean(grad_weight_),
+            mean(grad_bias_)};
   }
 
  private:
@@ -79,9 +87,11 @@ class Loss {
     gemm<T>({count, vocabulary_, hidden_, matrix(data<const T>(input_) + begin * hidden_, hidden_),
              data<const T>(weight_), hidden_, data<const Acc<T>>(bias_)},
             data<Acc<T>>(logits_), true, allows_tf32(), stream_);
-    loss_rows<T>({count, vocabulary_, in_.label_smoothing, data<const int64_t>(in_.target) + begin,
-                  data<const Acc<T>>(logits_), data<T>(gradients_), data<double>(losses_) + begin},
-                 stream_);
+    const bool* const ignored = ignored_.defined() ? data<const bool>(ignored_) + begin : nullptr;
+    loss_rows<T>(
+        {count, vocabulary_, in_.label_smoothing, data<const int64_t>(in_.target) + begin, ignored,
+         data<const Acc<T>>(logits_), data<T>(gradients_), data<double>(losses_) + begin},
+        stream_);
   }
 
   // The 1/N of the mean comes last: halves would lose small gradients to it.
@@ -97,8 +107,10 @@ class Loss {
   const LossInputs& in_;
   const bool save_;
   const int64_t rows_, hidden_, vocabulary_, block_rows_;
-  const Tensor input_, weight_;
+  Tensor input_;
+  const Tensor weight_;
   const Stream stream_ = current_stream(input_);
+  Tensor ignored_;             // bool [N], or undefined
   Tensor bias_, transposed_;   // undefined where there is none, or no gradient is wanted
   Tensor logits_, gradients_;  // [rows of a block, V]
   Tensor losses_;              // [N]
@@ -107,11 +119,11 @@ class Loss {
 
 LossOutputs linear_cross_entropy(const Tensor& input, const Tensor& weight,
                                  const std::optional<Tensor>& bias, const Tensor& target,
-                                 double label_smoothing, std::optional<at::ScalarType> dtype,
-                                 bool save) {
+                                 double label_smoothing, std::optional<int64_t> ignore_index,
+                                 std::optional<at::ScalarType> dtype, bool save) {
   const c10::DeviceGuard guard(input.device());
   check_type(LossInputs::kOp, "input", input);
-  const LossInputs in({input, weight, bias, target, label_smoothing});
+  const LossInputs in({input, weight, bias, target, label_smoothing, ignore_index});
   const at::ScalarType products = product_dtype(LossInputs::kOp, input, dtype);
   if (is_on_host(target)) in.check_target();
   return with_type(products, [&]<typename T>() { return Loss<T>(in, products, save).run(); });
