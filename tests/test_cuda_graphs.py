@@ -20,6 +20,7 @@ from test_device_generation import Recording
 from torch import Tensor
 
 from seq2seq_ext import nn, ops
+from seq2seq_ext.decoding import beam_search
 from seq2seq_ext.decoding.step import reorder
 from seq2seq_ext.ops import tracing
 
@@ -263,6 +264,22 @@ def test_gpu_refuses_lengths_on_the_host(name: str) -> None:
         pytest.raises(ValueError, match=r"lengths: expected on .* while a CUDA graph is captured"),
     ):
         function(*leaves)
+
+
+def test_searches_are_refused(device: torch.device) -> None:
+    with device:
+        made = seq2seq_cases.make(torch.float32)
+        src, lengths, _, _ = seq2seq_cases.data(made)
+        state = torch.zeros(8, 1)
+    options = seq2seq_cases.OPTIONS
+    captures: Any = emulated_cuda(captures=True)
+    if device.type == "cuda":
+        captures = torch.cuda.graph(torch.cuda.CUDAGraph())
+    with captures:
+        with pytest.raises(RuntimeError, match=r"^Seq2Seq\.generate: expected .* capture"):
+            made.generate(src, lengths, options)
+        with pytest.raises(RuntimeError, match=r"^beam_search: expected .* capture"):
+            beam_search(lambda *_: pytest.fail("called"), state, batch_size=2, options=options)
 
 
 def test_what_compiles_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:

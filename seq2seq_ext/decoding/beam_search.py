@@ -20,6 +20,7 @@ from seq2seq_ext.decoding.step import (
     device_of,
     reorder,
 )
+from seq2seq_ext.ops import tracing
 from seq2seq_ext.ops.backend import reference_active
 
 
@@ -63,6 +64,7 @@ def beam_search(
     Raises:
         ValueError, TypeError: a wrong argument, or a wrong result of ``step``, named in the
             message.
+        RuntimeError: a CUDA graph is captured.
 
     Example:
         >>> import torch
@@ -93,6 +95,7 @@ def search(
     told = host.options
     check_state(where, state, host.rows)
     device = device_of(where, state, device)
+    tracing.refuse_capture(where, torch.empty(0, device=device))
     if reference_active():
         return BeamSearchResult(
             *reference.beam_search(

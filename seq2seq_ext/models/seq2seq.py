@@ -21,6 +21,7 @@ from seq2seq_ext.models.encoder import Encoder
 from seq2seq_ext.models.generation import GenerationResult, PackedSteps, generate, search_step
 from seq2seq_ext.models.native_decoder import Decoder
 from seq2seq_ext.nn.packed_cache import PackedCache
+from seq2seq_ext.ops import tracing
 from seq2seq_ext.ops.backend import reference_active
 from seq2seq_ext.ops.weight_types import check_weight_type
 
@@ -184,8 +185,11 @@ class Seq2Seq(torch.nn.Module):
 
         Raises:
             ValueError, TypeError: a wrong argument, named in the message.
+            RuntimeError: a CUDA graph is captured.
         """
         where = "Seq2Seq.generate"
+        check.plain(where, "src", src)
+        tracing.refuse_capture(where, src)
         self._check_source(where, src, src_lengths)
         told = check.search_options(where, self.config, src.size(0), options)
         if self._decodes_natively():

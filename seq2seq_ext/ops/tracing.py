@@ -42,6 +42,15 @@ def is_captured(tensor: Tensor) -> bool:
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
+def refuse_capture(where: str, tensor: Tensor) -> None:
+    """Of a search: the host reads what it finds, and how long it takes nobody knows before."""
+    if is_captured(tensor):
+        raise RuntimeError(
+            f"{where}: expected to run outside a CUDA graph's capture, as no graph can hold a "
+            f"search, got a stream that is captured"
+        )
+
+
 def _tensors(names: list[str], values: tuple[Any, ...]) -> Iterator[tuple[str, Tensor]]:
     for name, value in zip(names, values, strict=False):
         for each in value if isinstance(value, (list, tuple)) else (value,):
