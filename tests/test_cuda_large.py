@@ -3,12 +3,13 @@
 On the emulated device the last blocks of a launch run; of the rest no page is touched.
 """
 
+import decoder_cases
 import pytest
 import torch
 from attention_cases import KINDS
 from cuda_device import needs_cuda
 from emulated_cuda import emulated_cuda, load
-from torch.nn.functional import linear
+from torch.nn.functional import cross_entropy, linear
 
 from seq2seq_ext import ops, reference
 
@@ -18,6 +19,13 @@ LIMIT = 2**31
 def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     assert torch.Size(shape).numel() > LIMIT
     return torch.empty(shape, dtype=dtype)
+
+
+def spread(rows: torch.Tensor) -> torch.Tensor:
+    """The same, so far apart that the last of them begins behind the limit."""
+    apart = LIMIT // (len(rows) - 1) + 8
+    storage = torch.empty(apart * (len(rows) - 1) + rows[0].numel(), dtype=rows.dtype)
+    return torch.as_strided(storage, rows.shape, (apart, *rows.stride()[1:])).copy_(rows)
 
 
 def test_linear() -> None:
@@ -56,6 +64,67 @@ def test_attention(kind: str) -> None:
     assert found[1].numel() > LIMIT
     expected = getattr(reference, f"{kind}_attention")(query[-1:], keys[-1:], *v, keys[-1:])
     torch.testing.assert_close([f[-1:] for f in found], list(expected), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_backward(kind: str) -> None:
+    """As many queries as keys: what is launched for either has the blocks of a sentence last."""
+    batch, size, other = 2**23 + 1, 16, 4
+
+    def all_alike(*shape: int) -> torch.Tensor:
+        return torch.randn(1, *shape).expand(batch, *shape)
+
+    grads = all_alike(size, other), all_alike(size, size)
+    query, keys, memory = (all_alike(size, other) for _ in range(3))
+    v = [torch.randn(other)] if kind == "additive" else []
+    options = [None] if v else [None, 1.0]
+    last = [t[-1:].clone().requires_grad_() for t in (query, keys, memory)]
+    outputs = getattr(reference, f"{kind}_attention")(*last[:2], *v, last[2])
+    weights = torch.empty(batch, size, size)
+    weights[-1] = outputs[1].detach()
+    assert weights.numel() > LIMIT
+    with emulated_cuda(last_blocks=2):
+        found = getattr(torch.ops.seq2seq_ext, f"{kind}_attention_backward")(
+            *grads, query, keys, *v, memory, *options, weights
+        )
+    expected = torch.autograd.grad(outputs, last, [g[-1:] for g in grads])
+    for got, want in zip((found[0], found[1], found[-1]), expected, strict=True):
+        torch.testing.assert_close(got[-1:], want)
+
+
+def test_loss() -> None:
+    rows, vocabulary = 2**10 + 1, 2**21
+    logits, target = empty(rows, vocabulary, dtype=torch.float32), torch.full((rows,), 7)
+    last = torch.randn(1, vocabulary)
+    logits[-1] = last
+    last = last.double().requires_grad_()
+    with emulated_cuda(last_blocks=1):
+        losses = load().loss(target, 0.1, logits)
+    expected = cross_entropy(last, target[-1:], label_smoothing=0.1)
+    torch.testing.assert_close(losses[-1], expected.detach())
+    [gradient] = torch.autograd.grad(expected, last)
+    torch.testing.assert_close(logits[-1:].double(), gradient, rtol=1e-4, atol=1e-11)
+
+
+def test_rows_of_a_decoder_step() -> None:
+    rows, weight = torch.randn(3, 20), torch.randn(24, 20)
+    found = spread(torch.zeros(3, 24))
+    with emulated_cuda():
+        load().decoder_product(spread(rows), weight, found)
+    torch.testing.assert_close(found, linear(rows, weight))
+
+
+def test_memory_of_a_decoder() -> None:
+    inputs = decoder_cases.make(decoder_cases.Case())
+    inputs.keywords["memory_lengths"][-1] = inputs.keywords["memory"].size(1)
+    inputs.keywords["lengths"][-1] = 5
+    far = decoder_cases.Inputs(inputs.args, dict(inputs.keywords))
+    for name in ("memory", "keys"):
+        far.keywords[name] = spread(inputs.keywords[name])
+    with emulated_cuda():
+        found, expected = (decoder_cases.run(ops, each) for each in (far, inputs))
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
 
 
 def test_places_of_recurrent_kernels() -> None:
