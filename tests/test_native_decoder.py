@@ -16,6 +16,9 @@ from seq2seq_ext.reference import seq2seq as reference
 
 IDS = {"bos_id": 2, "eos_id": 3, "pad_id": 0}
 
+# Of so many sources that three threads cut the first steps by rows, and share the searches.
+MANY = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5, 3, 7, 1, 0, 6, 2, 7, 4)
+
 
 @pytest.fixture(autouse=True)
 def one_thread(threads):
@@ -99,14 +102,13 @@ def test_options(isa, fields):
 )
 def test_a_source_gets_the_same_bits_in_any_batch(threads, fields):
     decoder = Decoder(model_of(seed=6, **fields))
-    lengths = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5)
-    src, src_lengths, _, _ = data(model_of(seed=6, **fields), lengths)
+    src, src_lengths, _, _ = data(model_of(seed=6, **fields), MANY)
     results = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
         results.append(decoder.generate(src, src_lengths, OPTIONS))
     torch.set_num_threads(2)
-    for row, length in enumerate(lengths):
+    for row, length in enumerate(MANY):
         width = max(length, 1)
         alone = decoder.generate(src[row : row + 1, :width], src_lengths[row : row + 1], OPTIONS)
         longest = alone.tokens.size(2)
@@ -117,6 +119,31 @@ def test_a_source_gets_the_same_bits_in_any_batch(threads, fields):
             if alone.attention is not None:
                 attention = together.attention[row, :, :longest, :width]
                 assert torch.equal(attention, alone.attention[0])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"coverage_penalty": "gnmt", "beta": 0.3, "beam_size": 4},
+        {"no_repeat_ngram_size": 1, "beam_size": 4, "beam_groups": 2, "diversity_penalty": 0.5},
+        {"sampling": "gumbel", "seed": 3, "beam_size": 4, "n_best": 4},
+    ],
+    ids=name,
+)
+def test_threads_share_the_searches_of_a_batch(threads, fields):
+    decoder = Decoder(model_of(seed=6, hidden_size=70))
+    src, src_lengths, _, _ = data(model_of(seed=6, hidden_size=70), MANY)
+    options = [
+        BeamSearchOptions(**IDS, **fields, max_length=limit)
+        for limit in range(3, 3 + len(src_lengths))
+    ]
+    alone = decoder.generate(src, src_lengths, options)
+    for count in (2, 3):
+        torch.set_num_threads(count)
+        together = decoder.generate(src, src_lengths, options)
+        for ours, theirs in zip(fields_of(together), fields_of(alone), strict=True):
+            assert torch.equal(ours, theirs)
+        assert torch.equal(together.attention, alone.attention)
 
 
 @pytest.mark.parametrize("attention", ["additive", "scaled_dot", "none"])

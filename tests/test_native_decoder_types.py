@@ -53,7 +53,7 @@ def test_the_loop_has_the_bits_of_the_step_function_search(isa, dtype, variant):
 @pytest.mark.parametrize("variant", VARIANTS, ids=name)
 def test_a_source_gets_the_same_bits_in_any_batch(dtype, variant):
     model = make(dtype=torch.float32, seed=6, **variant).eval()
-    lengths = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5)
+    lengths = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5, 3, 7, 1, 0, 6, 2, 7, 4)
     src, src_lengths, _, _ = data(model, lengths)
     decoder = Decoder(model, dtype)
     results = []

@@ -109,28 +109,33 @@ template void BeamSearch::choose(int64_t, float*, int64_t, const RowCandidates&)
 template void BeamSearch::choose(int64_t, double*, int64_t, const RowCandidates&) const;
 
 void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t* parents) {
-  for (Sentence& sentence : sentences_) {
-    std::vector<int64_t> used;
-    int64_t row = sentence.first_row;
-    for (Group& group : sentence.groups) {
-      const int64_t beams = sentence.beams(), place = row * candidates.width;
-      if (group.done()) {
-        std::fill_n(tokens + row, beams, sentence.options.pad_id);
-        for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] = beam;
-      } else {
-        const GroupRows rows{
-            row,
-            candidates.log_probs + place,
-            candidates.tokens + place,
-            candidates.perturbed ? candidates.perturbed + place : nullptr,
-            candidates.width,
-            candidates.attention ? candidates.attention + row * candidates.positions : nullptr,
-            candidates.positions};
-        group.advance(sentence.options, rows, &used, tokens + row, parents + row);
-      }
-      for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
-      row += beams;
+  for (int64_t sentence = 0; sentence < batch_size(); ++sentence)
+    advance(sentence, candidates, tokens, parents);
+}
+
+void BeamSearch::advance(int64_t sentence_index, const Candidates& candidates, int64_t* tokens,
+                         int64_t* parents) {
+  Sentence& sentence = sentences_[sentence_index];
+  std::vector<int64_t> used;
+  int64_t row = sentence.first_row;
+  for (Group& group : sentence.groups) {
+    const int64_t beams = sentence.beams(), place = row * candidates.width;
+    if (group.done()) {
+      std::fill_n(tokens + row, beams, sentence.options.pad_id);
+      for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] = beam;
+    } else {
+      const GroupRows rows{
+          row,
+          candidates.log_probs + place,
+          candidates.tokens + place,
+          candidates.perturbed ? candidates.perturbed + place : nullptr,
+          candidates.width,
+          candidates.attention ? candidates.attention + row * candidates.positions : nullptr,
+          candidates.positions};
+      group.advance(sentence.options, rows, &used, tokens + row, parents + row);
     }
+    for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
+    row += beams;
   }
 }
 

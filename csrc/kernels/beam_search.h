@@ -102,6 +102,9 @@ class BeamSearch {
   // One step. tokens and parents are [rows]; a parent is a row.
   void advance(const Candidates& candidates, int64_t* tokens, int64_t* parents);
 
+  // That of one sentence, of whose rows alone is read and written. May run for several at once.
+  void advance(int64_t sentence, const Candidates& candidates, int64_t* tokens, int64_t* parents);
+
   // What is live in a sentence ends as it is.
   void stop(int64_t sentence);
 

@@ -8,10 +8,10 @@ namespace seq2seq_ext {
 
 namespace {
 
-template <class Vector>
-void at_least(Vector& v, int64_t size) {
-  if (static_cast<int64_t>(v.size()) < size) v.resize(size);
-}
+// A step of many rows is cut by rows: a member takes its share of them from the embedding to the
+// best tokens, and meets the others at the end. Of fewer rows than this each, reading all weights
+// would take a member longer than its products, so those are cut by columns.
+constexpr int64_t kRowsAlone = 24;
 
 // A member's part of rows x panels: whole panels where there are enough, else some rows too.
 struct Tasks {
@@ -29,65 +29,61 @@ struct Tasks {
 
 void DecoderWorkspace::reserve(const DecoderModel& m, int64_t rows, int64_t source_length,
                                int64_t k, int team_size) {
-  const int64_t context = m.attention == AttentionKind::kNone ? 0 : m.memory;
-  int64_t widest = context + m.hidden, recurrent = 0;
-  for (const PackedLayer& layer : m.layers) {
-    recurrent =
-        std::max(recurrent, m.cell_kernels().forward_workspace(layer.sizes, rows, team_size));
-    widest = std::max(widest, layer.sizes.input);
+  const bool attends = m.attention != AttentionKind::kNone;
+  const int64_t context = attends ? m.memory : 0;
+  const auto& scores = m.attention == AttentionKind::kAdditive ? m.kernels.attention.additive
+                                                               : m.kernels.attention.dot;
+  const AttentionSizes attention{rows, source_length, source_length, m.attention_size, m.memory};
+  const int64_t widest = std::max(context + m.hidden, m.projection.outputs);
+  if (static_cast<int>(members_.size()) < team_size) members_.resize(team_size);
+  for (Member& member : members_) {
+    member.input.reserve(rows * m.layers[0].sizes.input);
+    if (attends) member.attention.reserve(scores.forward_workspace(attention));
+    if (k > 0) member.logits.reserve(linear_topk_workspace<float>(rows));
+    for (const PackedLayer& layer : m.layers)
+      member.recurrent.reserve(m.cell_kernels().forward_workspace(layer.sizes, rows, 1));
+    if (m.gemm().encodes) member.encoded.reserve(rows * m.gemm().row_bytes(widest));
+    member.a.reserve(rows);
+    member.c.reserve(rows);
   }
-  widest = std::max(widest, m.projection.outputs);
-  at_least(input_, rows * m.layers[0].sizes.input);
-  at_least(hidden_, rows * m.hidden * m.layers.size());
-  if (m.has_cell_state()) at_least(cell_, rows * m.hidden * m.layers.size());
-  at_least(output_, 2 * rows * m.hidden);
-  at_least(combined_, rows * (context + m.hidden));
-  at_least(recurrent_, recurrent);
-  if (m.attention == AttentionKind::kAdditive) at_least(query_, rows * m.attention_size);
-  if (m.projection.panels) at_least(projected_, rows * m.projection.outputs);
-  if (m.attention != AttentionKind::kNone) {
-    const auto& scores = m.attention == AttentionKind::kAdditive ? m.kernels.attention.additive
-                                                                 : m.kernels.attention.dot;
-    const AttentionSizes sizes{rows, source_length, source_length, m.attention_size, m.memory};
-    attention_per_member_ = scores.forward_workspace(sizes);
-    at_least(attention_, attention_per_member_ * team_size);
-  }
-  if (m.gemm().encodes) at_least(encoded_, rows * m.gemm().row_bytes(widest));
-  at_least(a_, rows);
-  at_least(c_, rows);
+  for (const PackedLayer& layer : m.layers)
+    recurrent_.reserve(m.cell_kernels().forward_workspace(layer.sizes, rows, team_size));
+  query_.reserve(rows * m.query.outputs);
+  combined_.reserve(rows * (context + m.hidden));
+  vectors_.reserve(rows * m.hidden);
+  projected_.reserve(rows * m.projection.outputs);
   if (static_cast<int64_t>(ones_.size()) < rows) {
     ones_.assign(rows, 1);
     row_numbers_.resize(rows);
     std::iota(row_numbers_.begin(), row_numbers_.end(), 0);
   }
   if (k == 0) return;
-  logits_per_member_ = linear_topk_workspace<float>(rows);
-  at_least(logits_, logits_per_member_ * team_size);
-  at_least(block_c_, rows * team_size);
-  at_least(sums_, rows * topk_blocks(m.vocabulary));
-  at_least(tokens_, rows * team_size * k);
-  at_least(lists_, rows * team_size);
+  sums_.reserve(rows * topk_blocks(m.vocabulary));
+  tokens_.reserve(rows * team_size * k);
+  lists_.reserve(rows * team_size);
 }
 
+// Some rows of a step, by a team; it may be a member alone.
 class StepPass {
  public:
   StepPass(const DecoderModel& model, const DecoderStep& step, DecoderWorkspace& workspace,
-           const Team& team)
+           int member, const Share& rows, const Team& team)
       : m_(model),
         s_(step),
         w_(workspace),
+        own_(workspace.members_[member]),
+        begin_(rows.begin),
+        count_(rows.end - rows.begin),
         team_(team),
         layers_(model.layers.size()),
         context_(model.attention == AttentionKind::kNone ? 0 : model.memory) {}
 
   void run() {
-    gather();
+    const float* input = gather_inputs();
+    for (int64_t layer = 0; layer < layers_; ++layer) input = run_layer(layer, input);
+    attend(after(layers_ - 1));
     team_.sync();
-    const float* top = w_.input_.data();
-    for (int64_t layer = 0; layer < layers_; ++layer) top = run_layer(layer, top);
-    attend(top);
-    team_.sync();
-    float* const vectors = m_.input_feeding ? after(m_.state_parts() - 1) : w_.output_.data();
+    float* const vectors = m_.input_feeding ? after(m_.state_parts() - 1) : w_.vectors_.data();
     multiply(m_.combine, w_.combined_.data(), vectors);
     finish_vectors(vectors);
     team_.sync();
@@ -101,57 +97,55 @@ class StepPass {
       multiply(m_.output, outputs, s_.logits);
     else
       find_best(outputs);
-    team_.sync();
   }
 
  private:
   float* after(int64_t part) const { return s_.after + part * s_.rows_after * m_.hidden; }
   const float* before(int64_t part) const { return s_.before + part * s_.rows_before * m_.hidden; }
-  Share own_rows() const { return share_of(s_.rows, team_.index, team_.size); }
-  float* gathered(std::vector<float>& states, int64_t layer) const {
-    return states.data() + layer * s_.rows * m_.hidden;
+
+  // This member's rows where products are not what is cut.
+  Share own_rows() const {
+    const Share share = share_of(count_, team_.index, team_.size);
+    return {begin_ + share.begin, begin_ + share.end};
   }
 
-  // The state that each row continues, and the first layer's input.
-  void gather() const {
+  // The first layer's input of all rows of the pass: each member reads its own.
+  const float* gather_inputs() const {
     const int64_t hidden = m_.hidden, embedding = m_.embedding_size;
-    const auto copy = [&](float* to, const float* from, int64_t n) {
-      std::memcpy(to, from, n * sizeof(float));
-    };
-    const Share own = own_rows();
-    for (int64_t row = own.begin; row < own.end; ++row) {
-      const int64_t parent = s_.parents[row];
-      for (int64_t layer = 0; layer < layers_; ++layer) {
-        copy(gathered(w_.hidden_, layer) + row * hidden, before(layer) + parent * hidden, hidden);
-        if (m_.has_cell_state())
-          copy(gathered(w_.cell_, layer) + row * hidden, before(layers_ + layer) + parent * hidden,
-               hidden);
-      }
-      float* const x = w_.input_.data() + row * m_.layers[0].sizes.input;
-      copy(x, m_.embedding + s_.tokens[row] * embedding, embedding);
-      if (m_.input_feeding)
-        copy(x + embedding, before(m_.state_parts() - 1) + parent * hidden, hidden);
+    float* x = own_.input.data();
+    for (int64_t row = begin_; row < begin_ + count_; ++row) {
+      std::memcpy(x, m_.embedding + s_.tokens[row] * embedding, embedding * sizeof(float));
+      x += embedding;
+      if (!m_.input_feeding) continue;
+      std::memcpy(x, before(m_.state_parts() - 1) + s_.parents[row] * hidden,
+                  hidden * sizeof(float));
+      x += hidden;
     }
+    return own_.input.data();
   }
 
+  // input: of the pass's first row. Returns the state that the layer's rows come to.
   const float* run_layer(int64_t layer, const float* input) const {
-    const int64_t offsets[] = {0, s_.rows};
+    const int64_t offsets[] = {0, count_};
     const RecurrentSizes& sizes = m_.layers[layer].sizes;
-    float* const output = w_.output_.data() + layer % 2 * s_.rows * m_.hidden;
+    const int64_t first = begin_ * m_.hidden;
+    float* const output = after(layer) + first;
     const bool has_cell = m_.has_cell_state();
+    char* const workspace = team_.size == 1 ? own_.recurrent.data() : w_.recurrent_.data();
     m_.cell_kernels().forward(
-        {{s_.rows, 1, w_.row_numbers_.data(), w_.ones_.data(), &s_.rows, offsets},
+        {{count_, 1, w_.row_numbers_.data(), w_.ones_.data(), &count_, offsets},
          sizes,
          false,
          m_.layers[layer].packed,
          {input, 0, sizes.input},
          {output, 0, m_.hidden},
-         gathered(w_.hidden_, layer),
-         after(layer),
-         has_cell ? gathered(w_.cell_, layer) : nullptr,
-         has_cell ? after(layers_ + layer) : nullptr,
+         before(layer),
+         output,
+         has_cell ? before(layers_ + layer) : nullptr,
+         has_cell ? after(layers_ + layer) + first : nullptr,
          nullptr,
-         w_.recurrent_.data()},
+         workspace,
+         s_.parents + begin_},
         team_);
     return output;
   }
@@ -172,12 +166,18 @@ class StepPass {
     if (m_.attention == AttentionKind::kNone) return;
     // Sources are dealt out in turn, as their lengths are often sorted; too few for the team are
     // cut.
-    const std::vector<SourceRows>& groups = *s_.groups;
-    const int count = static_cast<int>(groups.size()), parts = (team_.size + count - 1) / count;
-    for (int task = team_.index; task < count * parts; task += team_.size) {
-      const SourceRows& group = groups[task / parts];
-      const Share share = share_of(group.end - group.begin, task % parts, parts);
-      attend_source(group.source, queries, group.begin + share.begin, group.begin + share.end);
+    const int sources = static_cast<int>(s_.groups->size());
+    const int parts = (team_.size + sources - 1) / sources;
+    int task = 0;
+    for (const SourceRows& group : *s_.groups) {
+      const int64_t begin = std::max(group.begin, begin_),
+                    end = std::min(group.end, begin_ + count_);
+      if (begin >= end) continue;
+      for (int part = 0; part < parts; ++part, ++task) {
+        if (task % team_.size != team_.index) continue;
+        const Share share = share_of(end - begin, part, parts);
+        attend_source(group.source, queries, begin + share.begin, begin + share.end);
+      }
     }
   }
 
@@ -195,15 +195,15 @@ class StepPass {
                      m_.scale},
                     {w_.combined_.data() + begin * (context_ + m_.hidden), context_ + m_.hidden},
                     s_.weights + begin * from.length,
-                    w_.attention_.data() + team_.index * w_.attention_per_member_});
+                    own_.attention.data()});
   }
 
   void finish_vectors(float* vectors) const {
     const int64_t width = m_.gemm().panel_width, hidden = m_.hidden;
-    const Tasks own(s_.rows, panels_of(m_.combine), team_);
+    const Tasks own(count_, panels_of(m_.combine), team_);
     const int64_t begin = own.panels.begin * width,
                   end = std::min<int64_t>(own.panels.end * width, hidden);
-    for (int64_t row = own.rows.begin; row < own.rows.end; ++row)
+    for (int64_t row = begin_ + own.rows.begin; row < begin_ + own.rows.end; ++row)
       m_.kernels.pointwise.tanh(vectors + row * hidden + begin, end - begin);
   }
 
@@ -212,66 +212,70 @@ class StepPass {
     return (layer.outputs + width - 1) / width;
   }
 
-  // The rows of x as the product reads them, in the workspace.
-  void encode(const float* x, int64_t depth) const {
+  // The pass's rows of x as the product reads them. Each member makes its own: where several share
+  // a product they have few rows, which take less time than to wait for each other.
+  const void* const* prepare(const float* x, int64_t depth) const {
     const GemmKernels<float>& gemm = m_.gemm();
     const int64_t bytes = gemm.encodes ? gemm.row_bytes(depth) : 0;
-    const Share own = own_rows();
-    for (int64_t row = own.begin; row < own.end; ++row) {
-      w_.a_[row] = x + row * depth;
+    const void** const a = own_.a.data();
+    x += begin_ * depth;
+    for (int64_t i = 0; i < count_; ++i) {
+      a[i] = x + i * depth;
       if (!gemm.encodes) continue;
-      w_.a_[row] = w_.encoded_.data() + row * bytes;
-      gemm.encode(x + row * depth, 1, depth, w_.encoded_.data() + row * bytes);
+      a[i] = own_.encoded.data() + i * bytes;
+      gemm.encode(x + i * depth, 1, depth, own_.encoded.data() + i * bytes);
     }
+    return a;
   }
 
   // y = layer(x); each member has written its Tasks' part.
   void multiply(const PackedLinear& layer, const float* x, float* y) const {
-    encode(x, layer.inputs);
-    const Share own = own_rows();
-    for (int64_t row = own.begin; row < own.end; ++row) w_.c_[row] = y + row * layer.outputs;
-    team_.sync();
-    const Tasks tasks(s_.rows, panels_of(layer), team_);
+    float** const c = own_.c.data();
+    for (int64_t i = 0; i < count_; ++i) c[i] = y + (begin_ + i) * layer.outputs;
+    const Tasks tasks(count_, panels_of(layer), team_);
     m_.gemm().multiply(
-        {layer.inputs, layer.outputs, w_.a_.data(), layer.panels, w_.c_.data(), layer.bias, false},
+        {layer.inputs, layer.outputs, prepare(x, layer.inputs), layer.panels, c, layer.bias, false},
         tasks.rows.begin, tasks.rows.end, tasks.panels.begin, tasks.panels.end);
   }
 
   // The output layer, and the best tokens of each row.
   void find_best(const float* outputs) const {
-    encode(outputs, m_.output.inputs);
     const int64_t blocks = topk_blocks(m_.vocabulary),
                   readers = std::min<int64_t>(team_.size, blocks);
-    const Share own = own_rows();
-    for (int64_t i = own.begin * readers; i < own.end * readers; ++i)
-      w_.lists_[i] = {w_.tokens_.data() + i * s_.k};
-    team_.sync();
     // Readers share the blocks; where there are fewer blocks than members, they share the rows.
     const int64_t lines = team_.size / readers, line = team_.index / readers;
-    const Share rows = line < lines ? share_of(s_.rows, line, lines) : Share{0, 0};
+    const Share rows = line < lines ? share_of(count_, line, lines) : Share{0, 0};
+    const int64_t first = begin_ + rows.begin, reader = team_.index % readers;
+    const auto lists_of = [&](int64_t row) { return w_.lists_.data() + row * readers; };
+    for (int64_t row = first; row < begin_ + rows.end; ++row)
+      lists_of(row)[reader] = {w_.tokens_.data() + (row * readers + reader) * s_.k};
     scan_products<float>(
-        {m_.gemm(), m_.kernels.topk, m_.output.inputs, m_.vocabulary, w_.a_.data() + rows.begin,
-         rows.end - rows.begin, m_.output.panels, m_.output.bias, s_.k,
-         w_.sums_.data() + rows.begin * blocks, w_.lists_.data() + rows.begin * readers},
-        {team_.index % readers, readers}, w_.logits_.data() + team_.index * w_.logits_per_member_,
-        w_.block_c_.data() + team_.index * s_.rows);
-    team_.sync();
+        {m_.gemm(), m_.kernels.topk, m_.output.inputs, m_.vocabulary,
+         prepare(outputs, m_.output.inputs) + rows.begin, rows.end - rows.begin, m_.output.panels,
+         m_.output.bias, s_.k, w_.sums_.data() + first * blocks, lists_of(first)},
+        {reader, readers}, own_.logits.data(), own_.c.data());
+    if (readers > 1) team_.sync();  // else they are the same rows
+    const Share own = own_rows();
     for (int64_t row = own.begin; row < own.end; ++row)
-      merge<float>(
-          {w_.sums_.data() + row * blocks, blocks, w_.lists_.data() + row * readers, readers}, s_.k,
-          s_.log_probs + row * s_.k, s_.best + row * s_.k);
+      merge<float>({w_.sums_.data() + row * blocks, blocks, lists_of(row), readers}, s_.k,
+                   s_.log_probs + row * s_.k, s_.best + row * s_.k);
   }
 
   const DecoderModel& m_;
   const DecoderStep& s_;
   DecoderWorkspace& w_;
-  const Team& team_;
+  DecoderWorkspace::Member& own_;
+  const int64_t begin_, count_;
+  const Team team_;
   const int64_t layers_, context_;
 };
 
 void decoder_step(const DecoderModel& model, const DecoderStep& step, DecoderWorkspace& workspace,
                   const Team& team) {
-  StepPass(model, step, workspace, team).run();
+  const bool alone = step.rows >= kRowsAlone * team.size;
+  const Share rows = alone ? share_of(step.rows, team.index, team.size) : Share{0, step.rows};
+  StepPass(model, step, workspace, team.index, rows, alone ? Team{} : team).run();
+  team.sync();
 }
 
 }  // namespace seq2seq_ext

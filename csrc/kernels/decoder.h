@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "buffer.h"
 #include "isa.h"
 #include "team.h"
 
@@ -79,7 +80,7 @@ struct DecoderStep {
   const std::vector<SourceRows>* groups;  // all N rows, in order
   const float* before;                    // [parts, rows_before, H]
   int64_t rows_before;
-  float* after;  // [parts, rows_after, H], the first N rows written; may be `before`
+  float* after;  // [parts, rows_after, H], the first N rows written; may not overlap `before`
   int64_t rows_after;
   float* weights;  // [N, S] of the attention; null without attention
 
@@ -100,16 +101,21 @@ class DecoderWorkspace {
  private:
   friend class StepPass;
 
-  int64_t attention_per_member_ = 0, logits_per_member_ = 0;
-  std::vector<float> input_, hidden_, cell_, output_, query_, combined_, projected_, attention_,
-      logits_;
-  std::vector<char> recurrent_, encoded_;
+  // What a member has for itself.
+  struct Member {
+    Buffer<float> input, attention, logits;
+    Buffer<char> recurrent, encoded;
+    Buffer<const void*> a;
+    Buffer<float*> c;
+  };
+  std::vector<Member> members_;
+  // Of all rows.
+  Buffer<float> query_, combined_, vectors_, projected_;
+  Buffer<char> recurrent_;
   std::vector<int64_t> row_numbers_, ones_;
-  std::vector<const void*> a_;
-  std::vector<float*> c_, block_c_;
-  std::vector<BlockSum> sums_;
-  std::vector<Token<float>> tokens_;
-  std::vector<BestTokens<float>> lists_;
+  Buffer<BlockSum> sums_;
+  Buffer<Token<float>> tokens_;
+  Buffer<BestTokens<float>> lists_;
 };
 
 // Every member of the team calls with the same arguments and its own place. Afterwards all

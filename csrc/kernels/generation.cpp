@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace seq2seq_ext {
 
@@ -10,6 +11,9 @@ namespace {
 
 // Multiply-adds that a member must have in a step to be worth the barriers.
 constexpr int64_t kWorthAMember = 100'000;
+
+// Sentences whose search is worth another barrier.
+constexpr int64_t kSentencesWorthAMember = 4;
 
 constexpr double kNothing = -std::numeric_limits<double>::infinity();
 
@@ -42,6 +46,7 @@ void Generation::prepare(const DecoderModel& model, const GenerationInputs& inpu
   was_interrupted_ = false;
   const int64_t rows = search->rows(), k = std::min(search->width(), model.vocabulary);
   workspace_.reserve(model, rows, inputs.sources.length, k, team_size);
+  for (Buffer<float>& states : states_) states.reserve(model.state_parts() * rows * model.hidden);
   const bool attends = model.attention != AttentionKind::kNone;
   place_.assign(rows, 0);
   rows_.clear();
@@ -54,7 +59,7 @@ void Generation::prepare(const DecoderModel& model, const GenerationInputs& inpu
            &groups_,
            inputs.state,
            inputs.sources.count,
-           sized(state_, model.state_parts() * rows * model.hidden),
+           states_[1].data(),
            rows,
            attends ? sized(weights_, rows * inputs.sources.length) : nullptr,
            nullptr,
@@ -87,16 +92,25 @@ void Generation::run(const Team& team) {
       errors_[team.index] = std::current_exception();
     }
   };
+  const int64_t sentences = search_->batch_size();
+  const bool shares_search = sentences >= kSentencesWorthAMember * team.size;
   for (bool is_first = true;; is_first = false) {
     if (!is_first && step_.logits) {
       safely([&] { choose_under_rules(team); });
+      team.sync();
+    }
+    if (!is_first && shares_search) {
+      safely([&] { advance(share_of(sentences, team.index, team.size)); });
       team.sync();
     }
     if (team.index == 0) {
       goes_on_ = false;
       safely([&] {
         if (has_failed()) return;
-        if (!is_first) advance();
+        if (!is_first) {
+          if (!shares_search) advance({0, sentences});
+          swap_states();
+        }
         goes_on_ = select_rows();
       });
     }
@@ -104,6 +118,13 @@ void Generation::run(const Team& team) {
     if (!goes_on_) return;
     decoder_step(*model_, step_, workspace_, team);
   }
+}
+
+void Generation::swap_states() {
+  std::swap(states_[0], states_[1]);
+  step_.before = states_[0].data();
+  step_.rows_before = step_.rows_after;
+  step_.after = states_[1].data();
 }
 
 bool Generation::has_failed() const {
@@ -137,6 +158,8 @@ bool Generation::select_rows() {
   }
   for (size_t i = 0; i < rows_.size(); ++i) place_[rows_[i]] = i;
   step_.rows = rows_.size();
+  if (step_.weights)
+    all_weights_.resize(all_weights_.size() + search_->rows() * inputs_.sources.length);
   const bool has_rules = search_->has_rules();
   step_.logits = has_rules ? sized(logits_, step_.rows * model_->vocabulary) : nullptr;
   step_.log_probs = has_rules ? nullptr : log_probs_.data();
@@ -156,35 +179,33 @@ void Generation::choose_under_rules(const Team& team) {
 }
 
 // The same for a step whose best tokens are its candidates.
-void Generation::take_best() {
-  const int64_t k = step_.k;
-  for (size_t i = 0; i < rows_.size(); ++i) {
-    std::copy_n(log_probs_.data() + i * k, k, candidate_log_probs_.data() + rows_[i] * k);
-    std::copy_n(best_.data() + i * k, k, candidate_tokens_.data() + rows_[i] * k);
-  }
+void Generation::take_best(int64_t i) {
+  const int64_t k = step_.k, place = rows_[i] * k;
+  std::copy_n(log_probs_.data() + i * k, k, candidate_log_probs_.data() + place);
+  std::copy_n(best_.data() + i * k, k, candidate_tokens_.data() + place);
 }
 
-void Generation::record_weights() {
-  const int64_t length = inputs_.sources.length, rows = search_->rows();
-  const size_t begin = all_weights_.size();
-  all_weights_.resize(begin + rows * length);
-  for (size_t i = 0; i < rows_.size(); ++i) {
-    const float* const weights = weights_.data() + i * length;
-    std::copy_n(weights, length, all_weights_.data() + begin + rows_[i] * length);
-    if (!attention_.empty()) std::copy_n(weights, length, attention_.data() + rows_[i] * length);
-  }
+void Generation::take_weights(int64_t i) {
+  const int64_t length = inputs_.sources.length;
+  const float* const weights = weights_.data() + i * length;
+  std::copy_n(weights, length, all_weights_.end() - (search_->rows() - rows_[i]) * length);
+  if (!attention_.empty()) std::copy_n(weights, length, attention_.data() + rows_[i] * length);
 }
 
 // The search's turn, after a step.
-void Generation::advance() {
-  if (step_.weights) record_weights();
-  if (!step_.logits) take_best();
-  search_->advance(
-      {candidate_log_probs_.data(), candidate_tokens_.data(), step_.k, candidate_perturbed_.data(),
-       attention_.empty() ? nullptr : attention_.data(), inputs_.sources.length},
-      search_tokens_.data(), search_parents_.data());
-  step_.before = step_.after;
-  step_.rows_before = step_.rows_after;
+void Generation::advance(const Share& sentences) {
+  for (const SourceRows& group : groups_) {
+    if (group.source < sentences.begin || group.source >= sentences.end) continue;
+    for (int64_t i = group.begin; i < group.end; ++i) {
+      if (step_.weights) take_weights(i);
+      if (!step_.logits) take_best(i);
+    }
+    search_->advance(group.source,
+                     {candidate_log_probs_.data(), candidate_tokens_.data(), step_.k,
+                      candidate_perturbed_.data(), attention_.empty() ? nullptr : attention_.data(),
+                      inputs_.sources.length},
+                     search_tokens_.data(), search_parents_.data());
+  }
 }
 
 void Generation::follow(const Hypothesis& hypothesis, float* weights) const {

@@ -1,6 +1,6 @@
 // The whole decode: steps of the decoder and of the search in turn, by one team. Rows are those
 // with a live hypothesis and no others: what a sentence no longer needs costs nothing. A state is
-// moved to where a hypothesis goes on by the next step's gather. Logits are written out only for
+// never moved: the next step reads it where its parent left it. Logits are written out only for
 // steps in which some row has rules.
 #pragma once
 
@@ -42,10 +42,11 @@ class Generation {
  private:
   bool has_failed() const;
   bool select_rows();
+  void swap_states();
   void choose_under_rules(const Team& team);
-  void take_best();
-  void record_weights();
-  void advance();
+  void advance(const Share& sentences);
+  void take_best(int64_t place);
+  void take_weights(int64_t place);
 
   const DecoderModel* model_ = nullptr;
   GenerationInputs inputs_{};
@@ -60,7 +61,8 @@ class Generation {
   std::vector<SourceRows> groups_;
   std::vector<int64_t> tokens_, parents_;                // of the step's rows
   std::vector<int64_t> search_tokens_, search_parents_;  // of the search's rows
-  std::vector<float> state_, weights_, log_probs_, logits_;
+  Buffer<float> states_[2];                              // what a step reads, what it writes
+  std::vector<float> weights_, log_probs_, logits_;
   std::vector<int64_t> best_;
   // Of the search's rows; those that are not live hold what they held.
   std::vector<double> candidate_log_probs_, candidate_perturbed_, attention_;

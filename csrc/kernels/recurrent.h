@@ -63,6 +63,8 @@ struct RecurrentForward {
   T* c_n;                   // [B, H]; the running cell state; may not alias c_0
   T* saved;                 // [N, saved] for backward, or null in inference
   void* workspace;          // shared by the team: forward_workspace() bytes
+  // [B] the rows of h_0 and c_0 that rows go on from; null: each from its own.
+  const int64_t* parents = nullptr;
 };
 
 template <typename T>

@@ -24,12 +24,10 @@ inline Bfloat16Bits bfloat16_bits(VecF x) {
   return (bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : rounded;
 }
 
-// Of row[0 .. n), n <= kLanes, two bytes each.
+// Of row[0 .. n), two bytes each, at most kLanes.
 inline void bfloat16_lanes(const float* row, int64_t n, void* to) {
-  constexpr int kLanes = Simd<float>::kLanes;
   typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
-  const Narrow narrow = __builtin_convertvector(bfloat16_bits(load_n(row, n)), Narrow);
-  __builtin_memcpy(to, &narrow, (n < kLanes ? n : kLanes) * sizeof(uint16_t));
+  store_first(__builtin_convertvector(bfloat16_bits(load_n(row, n)), Narrow), n, to);
 }
 
 // Weights from depth k on.

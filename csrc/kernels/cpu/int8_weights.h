@@ -88,8 +88,7 @@ struct Int8Layout {
     for (int64_t k = 0; k < depth; k += kLanes) {
       const VecI q = s.finite() ? round_to_int(values(k) * s.inverse) : VecI{};
       const Narrow narrow = __builtin_convertvector(q + shift, Narrow);
-      const int64_t n = depth - k < kLanes ? depth - k : kLanes;
-      __builtin_memcpy(behind<Q>(encoded, k * sizeof(Q)), &narrow, n * sizeof(Q));
+      store_first(narrow, depth - k, behind<Q>(encoded, k * sizeof(Q)));
     }
     *behind<float>(encoded, -kRowHead) = s.scale;
   }

@@ -89,7 +89,9 @@ class ForwardPass {
         chunk_begin_ = s;
         while (chunk_end < r.steps && r.offsets[chunk_end + 1] - r.offsets[s] <= space_.chunk_rows)
           ++chunk_end;
-        project_inputs(s, chunk_end);
+        chunk_is_step_ = chunk_end == s + 1;
+        prepare_inputs(s, chunk_end);
+        if (!chunk_is_step_) project_inputs(r.offsets[chunk_end] - r.offsets[s]);
       }
       step(s);
       team_.sync();
@@ -115,11 +117,16 @@ class ForwardPass {
     return a_.output.data + time(s, b) * a_.output.time_stride +
            a_.ragged.rows[b] * a_.output.batch_stride;
   }
+  int64_t parent(int64_t b) const {
+    const int64_t row = a_.ragged.rows[b];
+    return a_.parents ? a_.parents[row] : row;
+  }
   const T* previous_state(int64_t s, int64_t b) const {
-    return s > 0 ? output_row(s - 1, b) : a_.h_0 + a_.ragged.rows[b] * a_.sizes.output;
+    return s > 0 ? output_row(s - 1, b) : a_.h_0 + parent(b) * a_.sizes.output;
   }
   const T* previous_cell(int64_t s, int64_t b) const {
-    return (s > 0 ? a_.c_n : a_.c_0) + a_.ragged.rows[b] * a_.sizes.hidden;
+    return s > 0 ? a_.c_n + a_.ragged.rows[b] * a_.sizes.hidden
+                 : a_.c_0 + parent(b) * a_.sizes.hidden;
   }
   T* new_state(int64_t s, int64_t b) const {
     return a_.sizes.projected ? unprojected_ + a_.ragged.rows[b] * a_.sizes.hidden
@@ -138,8 +145,7 @@ class ForwardPass {
   void keep_empty_rows() const {
     const int64_t first = hidden_slice_.first_unit(), n = hidden_slice_.units(a_.sizes.hidden);
     for (int64_t b = a_.ragged.batch - 1; b >= 0 && a_.ragged.lengths[b] == 0; --b) {
-      const int64_t at = a_.ragged.rows[b] * a_.sizes.hidden + first;
-      copy(a_.c_n + at, a_.c_0 + at, n);
+      copy(a_.c_n + a_.ragged.rows[b] * a_.sizes.hidden + first, previous_cell(0, b) + first, n);
     }
   }
 
@@ -152,28 +158,33 @@ class ForwardPass {
     }
   }
 
-  // chunk = input W_ih^T + bias, for this thread's gates and the rows of steps [s0, s1).
-  void project_inputs(int64_t s0, int64_t s1) const {
+  // Of steps [s0, s1).
+  void prepare_inputs(int64_t s0, int64_t s1) const {
     const RaggedBatch& r = a_.ragged;
-    const int64_t rows = r.offsets[s1] - r.offsets[s0], depth = a_.sizes.input;
-    const int64_t bytes = panel_bytes<W>(depth);
     int64_t s = s0, b = 0;
     const auto next_input = [&](int64_t) {
       if (b == r.active[s]) ++s, b = 0;
       return input_row(s, b++);
     };
-    prepare_rows<W>(next_input, rows, depth, inputs_);
-    for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block) {
-      const auto* panels = panel(at_.weight_ih, block * Cell::kGates, bytes);
-      const T* bias = behind<T>(a_.packed, at_.bias_x) + block * kBlock;
+    prepare_rows<W>(next_input, r.offsets[s1] - r.offsets[s0], a_.sizes.input, inputs_);
+  }
+
+  // A tile of input W_ih^T + bias: `height` rows of the chunk, one block of units.
+  void project_tile(int64_t block, int64_t row, int64_t height, T* to) const {
+    const int64_t depth = a_.sizes.input, bytes = panel_bytes<W>(depth);
+    multiply_tiles<W>({find_row<W>(inputs_, row, depth), row_bytes<W>(depth),
+                       panel(at_.weight_ih, block * Cell::kGates, bytes), groups<W>(depth), bytes,
+                       to, kBlock, behind<T>(a_.packed, at_.bias_x) + block * kBlock},
+                      height, Cell::kGates);
+  }
+
+  // All rows of the chunk, for this thread's gates.
+  void project_inputs(int64_t rows) const {
+    for (int64_t block = hidden_slice_.begin; block < hidden_slice_.end; ++block)
       for (int64_t row = 0, height; row < rows; row += height) {
         height = tile_height(rows - row);
-        const Row* const a = find_row<W>(inputs_, row, depth);
-        multiply_tiles<W>({a, row_bytes<W>(depth), panels, groups<W>(depth), bytes,
-                           chunk_row(block, row), kBlock, bias},
-                          height, Cell::kGates);
+        project_tile(block, row, height, chunk_row(block, row));
       }
-    }
   }
 
   void step(int64_t s) const {
@@ -186,9 +197,13 @@ class ForwardPass {
         height = tile_height(active - b);
         const Row* const h = find_row<W>(states_, b, depth);
         for (int64_t m = 0; m < height; ++m) ask_for_units(s, b + m, block);
+        // No other step waits for this one's projected inputs: they need not leave L1.
+        const T* const x = chunk_is_step_ ? chunk_ : projected_inputs(s, b, block);
+        if (chunk_is_step_) project_tile(block, b, height, chunk_);
         multiply_tiles<W>({h, row_bytes<W>(depth), panels, groups<W>(depth), bytes, tile_, kBlock},
                           height, Cell::kGates);
-        for (int64_t m = 0; m < height; ++m) finish_units(s, b + m, block, tile_ + m * kBlock);
+        for (int64_t m = 0; m < height; ++m)
+          finish_units(s, b + m, block, x + m * kBlock, tile_ + m * kBlock);
       }
     }
   }
@@ -196,17 +211,16 @@ class ForwardPass {
   // Prefetches what finish_units is about to touch.
   void ask_for_units(int64_t s, int64_t b, int64_t block) const {
     const int64_t unit = block * kWidth;
-    ask_for<0, kBlock>(projected_inputs(s, b, block));
+    if (!chunk_is_step_) ask_for<0, kBlock>(projected_inputs(s, b, block));
     ask_for<1, kWidth>(new_state(s, b) + unit);
     if (!Cell::kHasCell) return;
     ask_for<1, kWidth>(a_.c_n + a_.ragged.rows[b] * a_.sizes.hidden + unit);
     if (s == 0) ask_for<0, kWidth>(previous_cell(s, b) + unit);
   }
 
-  // The cell's equations for one row and one block of units.
-  void finish_units(int64_t s, int64_t b, int64_t block, const T* tile) const {
+  // The cell's equations for one row and one block of units. projected: its inputs.
+  void finish_units(int64_t s, int64_t b, int64_t block, const T* projected, const T* tile) const {
     const int64_t hidden = a_.sizes.hidden, row = a_.ragged.rows[b];
-    const T* chunk = projected_inputs(s, b, block);
     const T* bias_h = behind<T>(a_.packed, at_.bias_h) + block * kBlock;
     const T* h_prev = previous_state(s, b);
     T* to = new_state(s, b);
@@ -216,7 +230,7 @@ class ForwardPass {
       if (n <= 0) return;
       Vec<T> x[Cell::kGates], h[Cell::kGates], keep[Cell::kSaved];
       for (int g = 0; g < Cell::kGates; ++g) {
-        x[g] = load(chunk + g * kWidth + lane);
+        x[g] = load(projected + g * kWidth + lane);
         h[g] = load(tile + g * kWidth + lane);
         if (Cell::gate_is_split(g)) h[g] += load(bias_h + g * kWidth + lane);
       }
@@ -268,6 +282,7 @@ class ForwardPass {
   char *const inputs_, *const states_;
   T* const unprojected_;
   int64_t chunk_begin_ = 0;
+  bool chunk_is_step_ = false;
 };
 
 template <class Cell, class W>

@@ -118,6 +118,16 @@ inline int64_t bytes_between(const void* from, const void* to) {
   return static_cast<const char*>(to) - static_cast<const char*>(from);
 }
 
+// The first n lanes, or all of them: a copy of a size that only the run knows would be a call.
+template <class V>
+inline void store_first(const V& v, int64_t n, void* to) {
+  constexpr int64_t kLanes = sizeof(v) / sizeof(v[0]);
+  if (n >= kLanes)
+    __builtin_memcpy(to, &v, sizeof(v));
+  else
+    __builtin_memcpy(to, &v, n * sizeof(v[0]));
+}
+
 template <class W, class At>
 inline void pack_panel(const At& at, int64_t depth, int64_t width, void* panel) {
   W::pack(at, depth, width, behind<typename W::Stored>(panel, W::kPanelHead));
