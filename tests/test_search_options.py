@@ -1,5 +1,6 @@
 """Every option of the search: against the reference, brute force, and itself in any company."""
 
+import gc
 import itertools
 import math
 import random
@@ -14,7 +15,7 @@ from test_beam_search import assert_equal_results
 
 import seq2seq_ext
 from seq2seq_ext import reference
-from seq2seq_ext.decoding import beam_search, greedy_search, replace_unknown
+from seq2seq_ext.decoding import beam_search, greedy_search, native_options, replace_unknown
 
 INF = float("inf")
 VOCAB, SOURCE = 7, 5
@@ -247,3 +248,16 @@ def test_reasons():
     cut_short = make_options(max_length=1)
     [[cut]] = run(PrefixModel(4, 1), [cut_short], [0], lengths=None).hypotheses
     assert cut.reason == ("eos" if cut.tokens == [EOS] else "max_length")
+
+
+def test_the_engines_options_are_made_once_and_live_as_long_as_pythons():
+    options = make_options(max_length=3)
+    [first] = native_options.native_options("test", [options], None)
+    [again, other] = native_options.native_options("test", [options, make_options(seed=1)], None)
+    assert again is first
+    assert other is not first
+    key = id(options)
+    assert key in native_options._made
+    del options
+    gc.collect()
+    assert key not in native_options._made

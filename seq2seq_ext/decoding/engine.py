@@ -156,13 +156,17 @@ class BeamSearch:
         """The partial hypotheses of a sentence, in the order of its rows."""
         return [Hypothesis(*each) for each in self._engine.live(sentence)]
 
-    def result(self) -> BeamSearchResult:
+    def result(self, attention: Tensor | None = None) -> BeamSearchResult:
         """The ``n_best`` of every sentence.
+
+        Args:
+            attention: what becomes the result's.
 
         Raises:
             RuntimeError: the search is not done.
         """
-        return BeamSearchResult(*(torch.from_numpy(array) for array in self._engine.result()))
+        found: list[Any] = [torch.from_numpy(array) for array in self._engine.result()]
+        return BeamSearchResult(*[*found, attention])
 
     def _candidates(self, logits: Tensor) -> tuple[Any, Any, Any]:
         if self._engine.has_rules:

@@ -1,5 +1,6 @@
 """Options as the C++ engine reads them."""
 
+import weakref
 from collections.abc import Callable, Sequence
 
 from seq2seq_ext import _C
@@ -10,6 +11,10 @@ Options = BeamSearchOptions | Sequence[BeamSearchOptions]
 
 # Fields that the engine never sees.
 _PYTHON_S_OWN = {"max_length_ratio", "logits_hook", "on_step", "return_attention"}
+
+# The engine's of options in use that no source's length changes, by the id of Python's: making
+# them takes as long as several steps of a small model.
+_made: dict[int, tuple[weakref.ref[BeamSearchOptions], _C.SearchOptions]] = {}
 
 
 def options_of_sentences(where: str, batch_size: int, options: Options) -> list[BeamSearchOptions]:
@@ -54,9 +59,18 @@ def native_options(
         length = source_lengths[i] if each.needs_source_length and source_lengths else None
         key = (id(each), length)
         if key not in made:
-            made[key] = _native(where, each, length)
+            made[key] = _native(where, each, length) if length is not None else _kept(where, each)
         result.append(made[key])
     return result
+
+
+def _kept(where: str, options: BeamSearchOptions) -> _C.SearchOptions:
+    key = id(options)
+    if key in _made:
+        return _made[key][1]
+    native = _native(where, options, None)
+    _made[key] = weakref.ref(options, lambda _: _made.pop(key, None)), native
+    return native
 
 
 def _native(where: str, options: BeamSearchOptions, source_length: int | None) -> _C.SearchOptions:

@@ -1,7 +1,6 @@
 """Decoding in C++: the decoder's steps and the search without Python in between."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,10 +108,7 @@ class Decoder:
             state=state.numpy(),
             threads=torch.ops.seq2seq_ext.max_threads(),
         )
-        found = search.result()
-        if attention is None:
-            return found
-        return replace(found, attention=torch.from_numpy(attention))
+        return search.result(None if attention is None else torch.from_numpy(attention))
 
     def _memory(self, lengths: Tensor, memory: Tensor, keys: Tensor, state: Tensor) -> Memory:
         return Memory(memory, keys if self._attends else None, lengths, self._state(state))
