@@ -15,13 +15,12 @@ namespace seq2seq_ext {
 
 class HugePages {
  public:
-  explicit HugePages(int64_t bytes) {
+  explicit HugePages(int64_t bytes) : size_((bytes + kPage - 1) / kPage * kPage) {
 #if defined(__linux__)
-    constexpr int64_t kPage = 2 << 20;
-    size_ = bytes + kPage;
-    mapped_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mapped_ =
+        mmap(nullptr, size_ + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped_ == MAP_FAILED) throw std::bad_alloc();
-    madvise(mapped_, size_, MADV_HUGEPAGE);  // a wish; nothing depends on it
+    madvise(mapped_, size_ + kPage, MADV_HUGEPAGE);  // a wish; nothing depends on it
     data_ = static_cast<char*>(mapped_) + (kPage - reinterpret_cast<intptr_t>(mapped_) % kPage);
 #else
     constexpr int64_t kLine = 64;
@@ -32,13 +31,16 @@ class HugePages {
   }
   ~HugePages() {
 #if defined(__linux__)
-    munmap(mapped_, size_);
+    munmap(mapped_, size_ + kPage);
 #else
     std::free(mapped_);
 #endif
   }
   HugePages(const HugePages&) = delete;
   HugePages& operator=(const HugePages&) = delete;
+
+  int64_t size() const { return size_; }
+  char* data() const { return data_; }
 
   // The next `bytes`, at the begin of a cache line.
   char* take(int64_t bytes) {
@@ -50,8 +52,10 @@ class HugePages {
   static constexpr int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
  private:
+  static constexpr int64_t kPage = 2 << 20;
+
+  int64_t size_;
   void* mapped_;
-  int64_t size_ = 0;
   char* data_;
   int64_t taken_ = 0;
 };
