@@ -43,7 +43,7 @@ def test_pages_are_used_again_but_not_while_they_live() -> None:
     second.zero_()
     assert torch.equal(first, expected)
     del first
-    assert _outputs(300).data_ptr() == place
+    assert _outputs(320).data_ptr() == place
 
 
 def test_a_view_keeps_its_pages() -> None:
@@ -62,6 +62,6 @@ def test_what_is_kept_is_bounded() -> None:
 
     before = resident()
     kept = [_outputs(batch) for batch in range(256, 1024, 64)]
-    assert resident() - before > 200
+    assert resident() - before > 150
     kept.clear()
     assert resident() - before < 160

@@ -10,13 +10,14 @@ namespace {
 
 class HugePool {
  public:
-  // The smallest that holds so many bytes and not many more; null if there is none.
+  // The smallest that holds so many bytes and not many more, of equal ones the last used; null if
+  // there is none.
   std::unique_ptr<HugePages> take(int64_t bytes) {
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock) return nullptr;
     auto best = blocks_.end();
     for (auto it = blocks_.begin(); it != blocks_.end(); ++it)
-      if (fits(**it, bytes) && (best == blocks_.end() || (*it)->size() < (*best)->size()))
+      if (fits(**it, bytes) && (best == blocks_.end() || (*it)->size() <= (*best)->size()))
         best = it;
     return best == blocks_.end() ? nullptr : remove(best);
   }
