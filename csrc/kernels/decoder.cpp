@@ -10,8 +10,12 @@ namespace {
 
 // A step of many rows is cut by rows: a member takes its share of them from the embedding to the
 // best tokens, and meets the others at the end. Of fewer rows than this each, reading all weights
-// would take a member longer than its products, so those are cut by columns.
-constexpr int64_t kRowsAlone = 24;
+// would take a member longer than its products, so those are cut by columns: a tile of rows where
+// the weights are few enough to stay in a cache, else more.
+int64_t rows_alone(const DecoderModel& m) {
+  constexpr int64_t kFewWeights = 1 << 20;
+  return m.weights() <= kFewWeights ? 12 : 24;
+}
 
 // A member's part of rows x panels: whole panels where there are enough, else some rows too.
 struct Tasks {
@@ -272,7 +276,7 @@ class StepPass {
 
 void decoder_step(const DecoderModel& model, const DecoderStep& step, DecoderWorkspace& workspace,
                   const Team& team) {
-  const bool alone = step.rows >= kRowsAlone * team.size;
+  const bool alone = step.rows >= rows_alone(model) * team.size;
   const Share rows = alone ? share_of(step.rows, team.index, team.size) : Share{0, step.rows};
   StepPass(model, step, workspace, team.index, rows, alone ? Team{} : team).run();
   team.sync();

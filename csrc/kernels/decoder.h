@@ -57,6 +57,14 @@ struct DecoderModel {
     const int64_t layers_count = layers.size();
     return layers_count * (has_cell_state() ? 2 : 1) + (input_feeding ? 1 : 0);
   }
+
+  // Those that meet every row of a step.
+  int64_t weights() const {
+    int64_t total = output.inputs * output.outputs + combine.inputs * combine.outputs;
+    for (const PackedLayer& layer : layers)
+      total += cell_kernels().gates * layer.sizes.hidden * (layer.sizes.input + layer.sizes.output);
+    return total;
+  }
 };
 
 // Encoded sources.

@@ -17,13 +17,6 @@ constexpr int64_t kSentencesWorthAMember = 4;
 
 constexpr double kNothing = -std::numeric_limits<double>::infinity();
 
-int64_t weights_of(const DecoderModel& m) {
-  int64_t total = m.output.inputs * m.output.outputs + m.combine.inputs * m.combine.outputs;
-  for (const PackedLayer& layer : m.layers)
-    total += m.cell_kernels().gates * layer.sizes.hidden * (layer.sizes.input + layer.sizes.output);
-  return total;
-}
-
 template <class Vector>
 auto* sized(Vector& v, int64_t size) {
   if (static_cast<int64_t>(v.size()) < size) v.resize(size);
@@ -33,7 +26,7 @@ auto* sized(Vector& v, int64_t size) {
 }  // namespace
 
 int Generation::team_size(const DecoderModel& model, int64_t rows, int threads) {
-  const int64_t wanted = weights_of(model) * rows / kWorthAMember;
+  const int64_t wanted = model.weights() * rows / kWorthAMember;
   return static_cast<int>(std::clamp<int64_t>(wanted, 1, threads));
 }
 
