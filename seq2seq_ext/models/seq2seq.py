@@ -188,8 +188,7 @@ class Seq2Seq(torch.nn.Module):
             RuntimeError: a CUDA graph is captured.
         """
         where = "Seq2Seq.generate"
-        check.plain(where, "src", src)
-        tracing.refuse_capture(where, src)
+        tracing.refuse_capture(where, self.bridge.hidden.weight)
         self._check_source(where, src, src_lengths)
         told = check.search_options(where, self.config, src.size(0), options)
         if self._decodes_natively():
