@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from seq2seq_cases import OPTIONS, data, make, name
-from test_native_decoder import assert_same_bits
+from test_native_decoder import MANY, assert_same_bits
 
 from seq2seq_ext import Decoder, ops
 from seq2seq_ext.decoding import BeamSearchOptions
@@ -53,14 +53,13 @@ def test_the_loop_has_the_bits_of_the_step_function_search(isa, dtype, variant):
 @pytest.mark.parametrize("variant", VARIANTS, ids=name)
 def test_a_source_gets_the_same_bits_in_any_batch(dtype, variant):
     model = make(dtype=torch.float32, seed=6, **variant).eval()
-    lengths = (5, 0, 7, 1, 3, 7, 2, 4, 6, 7, 5, 3, 7, 1, 0, 6, 2, 7, 4)
-    src, src_lengths, _, _ = data(model, lengths)
+    src, src_lengths, _, _ = data(model, MANY)
     decoder = Decoder(model, dtype)
     results = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
         results.append(decoder.generate(src, src_lengths, OPTIONS))
-    for row, length in enumerate(lengths):
+    for row, length in enumerate(MANY):
         alone = decoder.generate(
             src[row : row + 1, : max(length, 1)], src_lengths[row : row + 1], OPTIONS
         )

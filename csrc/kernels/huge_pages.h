@@ -24,7 +24,7 @@ class HugePages {
     data_ = static_cast<char*>(mapped_) + (kPage - reinterpret_cast<intptr_t>(mapped_) % kPage);
 #else
     constexpr int64_t kLine = 64;
-    mapped_ = std::calloc(bytes + kLine, 1);
+    mapped_ = std::calloc(size_ + kLine, 1);
     if (!mapped_) throw std::bad_alloc();
     data_ = static_cast<char*>(mapped_) + (kLine - reinterpret_cast<intptr_t>(mapped_) % kLine);
 #endif
