@@ -61,6 +61,20 @@ def test_tf32_is_off_unless_asked_for() -> None:
             assert (ops.linear(x, w) == 64).all()
 
 
+def test_tf32_is_asked_for_as_torch_has_it_now() -> None:
+    """Who has set ``fp32_precision`` may not even read ``allow_tf32``."""
+    x, w = torch.full((1, 64), 1 + 2.0**-20), torch.ones(8, 64)
+    told = torch.backends.cuda.matmul
+    before = told.fp32_precision
+    try:
+        for precision, is_rounded in (("tf32", True), ("ieee", False)):
+            told.fp32_precision = precision
+            with emulated_cuda():
+                assert (ops.linear(x, w) == 64).all() == is_rounded
+    finally:
+        told.fp32_precision = before
+
+
 def test_strides_that_are_not_aligned() -> None:
     x, w, b = make(9, 40, 24, torch.float32)
     spread = torch.zeros(24, 43)[:, 3:]

@@ -46,8 +46,12 @@ inline at::ScalarType accumulator(at::ScalarType type) {
   return type == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// Whether float32 may be rounded to TF32: torch.backends.cuda.matmul.allow_tf32.
-inline bool allows_tf32() { return at::globalContext().allowTF32CuBLAS(); }
+// Whether float32 may be rounded to TF32: torch.backends.cuda.matmul.fp32_precision, which the
+// older allow_tf32 sets too; who asks for that one gets an error once the newer has been set.
+inline bool allows_tf32() {
+  return at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) ==
+         at::Float32Precision::TF32;
+}
 
 // What a differentiable op's products are asked to round both their sides to.
 inline at::ScalarType product_dtype(const char* op, const at::Tensor& input,
