@@ -25,11 +25,17 @@ KERNELS = sorted((ROOT / "csrc" / "kernels" / "cuda").glob("*.cu"))
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
 
 
+def build_options() -> list[str]:
+    """What CMakeLists.txt has nvcc told."""
+    told = re.findall(r"<COMPILE_LANGUAGE:CUDA>:([^>]+)>", (ROOT / "CMakeLists.txt").read_text())
+    return " ".join(told).split()
+
+
 def compile_kernels(file: Path, to: Path) -> str:
-    """The compiler's report."""
+    """The compiler's report. What it made for the assembler lies beside ``to``."""
     done = subprocess.run(
         [
-            "nvcc",
+            *("nvcc", *build_options(), "--keep", "--keep-dir", to.parent),
             *("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-Wall", "-Werror", "all-warnings"),
             *("-Xptxas", "-v", "-c", file, "-o", to),
             *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES),
@@ -61,12 +67,24 @@ def check_report(file: Path, report: str) -> None:
         assert of_warp * threads // 32 * blocks <= REGISTERS, f"{where}: {registers} registers"
 
 
+def check_assembly(file: Path, folder: Path) -> None:
+    """No sum is left to be fused: a row's bits must not follow from the kernel that makes it. No
+    load goes by the cache of constants, which never hears of what other blocks write."""
+    kept = list(folder.glob(f"{file.stem}.compute_*.ptx"))
+    assert len(kept) == len(ARCHITECTURES)
+    for assembly in (each.read_text() for each in kept):
+        assert re.search(r"\badd\.rn\.f(32|64)\b", assembly), file.name
+        assert not re.search(r"\b(add|sub|mul)\.f(32|64)\b", assembly), file.name
+        assert "ld.global.nc" not in assembly, file.name
+
+
 @needs_nvcc
 def test_nvcc_takes_every_kernel(tmp_path: Path) -> None:
     objects = [tmp_path / f"{file.stem}.o" for file in KERNELS]
     with ThreadPoolExecutor(2) as pool:
         for file, report in zip(KERNELS, pool.map(compile_kernels, KERNELS, objects), strict=True):
             check_report(file, report)
+            check_assembly(file, tmp_path)
     library = tmp_path / "libkernels.so"
     link = ["nvcc", "-shared", "-cudart", "static", "-Xlinker", "--no-undefined"]
     subprocess.run([*link, *objects, "-o", library], check=True)
