@@ -93,6 +93,7 @@ def emulated_cuda(
     owns_memory: bool = False,
     captures: bool = False,
     last_blocks: int = 0,
+    room: int = 0,
 ) -> Iterator[None]:
     """Inside, the ops of this package run their CUDA kernels on CPU tensors.
 
@@ -104,10 +105,11 @@ def emulated_cuda(
         captures: ops and models take what they are called for as going into a CUDA graph.
         last_blocks: so many of a launch run, and not all, if not 0: for tensors of more elements
             than anybody could compute, whose untouched pages cost nothing.
+        room: for so many blocks that wait for each other, if not 0, whatever its limits say.
     """
     emulator = load()
     emulator.set_seed(seed)
-    emulator.set_device(processors, shared_bytes, owns_memory, captures, last_blocks)
+    emulator.set_device(processors, shared_bytes, owns_memory, captures, last_blocks, room)
     is_captured = tracing.is_captured
     tracing.is_captured = lambda tensor: captures
     try:

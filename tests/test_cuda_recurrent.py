@@ -238,6 +238,18 @@ def test_deep_panels_give_the_same_bits(blocks: int) -> None:
         check_held(LSTM, make_inputs(LSTM, DEEP), blocks)
 
 
+@pytest.mark.parametrize(("room", "blocks"), [(18, 18), (17, 10), (9, 0)])
+def test_less_room_than_the_device_tells(room: int, blocks: int) -> None:
+    """Where a launch is refused, the next narrower form runs, at last one launch a step."""
+    inputs = make_inputs(LSTM, HELD)
+    with tf32():
+        with emulated_cuda(processors=0):
+            expected = LSTM.run(ops, inputs)
+        with emulated_cuda(processors=18, room=room):
+            assert all(map(torch.equal, LSTM.run(ops, inputs), expected))
+            assert load().together() == blocks
+
+
 @KINDS
 def test_saves_what_the_cpu_saves(kind: Kind) -> None:
     inputs = make_inputs(kind, RAGGED)

@@ -247,10 +247,10 @@ TORCH_LIBRARY(seq2seq_ext_emulator, m) {
   m.def("set_seed(int seed) -> ()", [](int64_t seed) { set_seed(seed); });
   m.def(
       "set_device(int processors, int shared_bytes, bool owns_memory, bool captures, "
-      "int last_blocks) -> ()",
+      "int last_blocks, int room) -> ()",
       [](int64_t processors, int64_t shared_bytes, bool owns_memory, bool captures,
-         int64_t last_blocks) {
-        device() = {processors, shared_bytes, owns_memory, captures, last_blocks};
+         int64_t last_blocks, int64_t room) {
+        device() = {processors, shared_bytes, owns_memory, captures, last_blocks, room};
       });
   m.def("together() -> int", [] { return device().together; });
 }

@@ -42,6 +42,7 @@ struct Device {
   bool owns_memory = false;  // ops take tensors for ones that the host cannot read
   bool captures = false;     // and its stream for one that records a graph
   int64_t last_blocks = 0;   // that run of a launch, not all; 0 for all
+  int64_t room = 0;          // for blocks at once, whatever its limits say; 0 for what they say
   int64_t together = 0;      // blocks of the last launch of blocks that wait for each other
 };
 Device& device();
@@ -146,9 +147,12 @@ void launch(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream) 
 }
 
 template <class Kernel>
-void launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream) {
-  emulator::device().together = blocks;
+bool launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream) {
+  emulator::Device& device = emulator::device();
+  if (device.room > 0 && device.room < blocks) return false;
+  device.together = blocks;
   emulator::run({kernel, blocks, Kernel::kThreads, shared_bytes, true});
+  return true;
 }
 
 template <class Kernel>

@@ -181,14 +181,22 @@ void launch(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream s
   check(cudaGetLastError());
 }
 
-// All blocks resident at once, so that they may wait for each other.
+// All blocks resident at once, so that they may wait for each other. False, and nothing is
+// launched, where there is less room than resident_blocks() tells: to this context or process
+// belong only some of the multiprocessors (green contexts, MPS).
 template <class Kernel>
-void launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream stream) {
+bool launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes, Stream stream) {
   allow_shared<Kernel>(shared_bytes);
   void* arguments[] = {const_cast<Kernel*>(&kernel)};
-  check(cudaLaunchCooperativeKernel(reinterpret_cast<void*>(run_kernel<Kernel>), check_grid(blocks),
-                                    Kernel::kThreads, arguments, shared_bytes,
-                                    static_cast<cudaStream_t>(stream)));
+  const cudaError_t error = cudaLaunchCooperativeKernel(
+      reinterpret_cast<void*>(run_kernel<Kernel>), check_grid(blocks), Kernel::kThreads, arguments,
+      shared_bytes, static_cast<cudaStream_t>(stream));
+  if (error == cudaErrorCooperativeLaunchTooLarge) {
+    cudaGetLastError();  // which the next launch would be blamed for
+    return false;
+  }
+  check(error);
+  return true;
 }
 
 // How many blocks with this much shared memory the current device holds at once; 0 if not one.

@@ -104,8 +104,9 @@ class ResidentStages {
   int64_t rows() const {
     return smaller(divide_up(tiles(), kernel_.grid.groups) * Shape::kRows, batch_);
   }
-  void run(Stream stream) const {
-    launch_together(kernel_, kernel_.grid.blocks(), shared_bytes(), stream);
+  // Whether it was launched.
+  bool run(Stream stream) const {
+    return fits() && launch_together(kernel_, kernel_.grid.blocks(), shared_bytes(), stream);
   }
 
  private:
@@ -127,10 +128,8 @@ bool launch_held(const Narrow& narrow_kernel, const Wide& wide_kernel, const Sta
   const ResidentStages<Narrow> narrow(narrow_kernel, work);
   const ResidentStages<Wide> wide(wide_kernel, work);
   if (wide.fits() && (!narrow.fits() || 2 * wide.rows() <= narrow.rows()))
-    wide.run(stream);
-  else if (narrow.fits())
-    narrow.run(stream);
-  return wide.fits() || narrow.fits();
+    return wide.run(stream) || narrow.run(stream);
+  return narrow.run(stream);
 }
 
 // One launch where the device holds it, else one a stage. make.template operator()<Shape>(): the
@@ -145,8 +144,7 @@ void launch_stages(const StageWork& work, const Make& make, Stream stream) {
       return;
   auto kernel = make.template operator()<PlainShape<Math>>();
   using Kernel = decltype(kernel);
-  const ResidentStages<Kernel> all(kernel, work);
-  if (all.fits()) return all.run(stream);
+  if (ResidentStages<Kernel>(kernel, work).run(stream)) return;
   const int64_t tiles = divide_up(work.batch, Kernel::Shape::kRows);
   for (int64_t stage = 0; stage < work.stages; ++stage) {
     kernel.grid = {work.directions, work.panels, tiles, stage, stage + 1, false};
