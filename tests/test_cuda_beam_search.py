@@ -59,6 +59,17 @@ RULES: dict[str, dict[str, Any]] = {
     "more_banned_than_lanes": {"banned": [(i % 5 + 3, i // 5 + 3) for i in range(40)]},
     "force_eos": {"force_eos": True, "eos_id": (2, 5), "max_length": 6, "min_length": 3},
     "prefix": {"prefix": (6, 3, 3), "no_repeat_ngram_size": 1, "banned": [3], "force_eos": True},
+    "hot": {"temperature": 1.9},
+    "penalty": {"repetition_penalty": 1.7, "max_length": 24},
+    "reward_behind_bos": {"repetition_penalty": 0.6, "rules_see_bos": True, "max_length": 14},
+    "penalty_and_all": {
+        "temperature": 0.7,
+        "repetition_penalty": 1.3,
+        "no_repeat_ngram_size": 2,
+        "banned": [(4, 5)],
+        "prefix": (6, 3, 3),
+        "force_eos": True,
+    },
     "nothing_but_prefix": {"prefix": (6, 3, 3), "max_length": 3},
 }
 
@@ -135,8 +146,10 @@ def test_rules_hold_as_on_the_host(name: str) -> None:
 
 
 def test_candidates_of_a_linear_layer_are_those_of_its_logits() -> None:
-    """Banned ones too, bit for bit."""
-    options = replace(PLAIN, no_repeat_ngram_size=1, max_length=12)
+    """Banned ones too, and those that are penalised, bit for bit."""
+    options = replace(
+        PLAIN, no_repeat_ngram_size=1, repetition_penalty=1.5, temperature=0.8, max_length=12
+    )
     search = DeviceBeamSearch(2, options, torch.device("cpu"))
     weight, bias = torch.randn(150, 6), torch.randn(150)
     with emulated_cuda():
@@ -146,7 +159,7 @@ def test_candidates_of_a_linear_layer_are_those_of_its_logits() -> None:
             expected = search.candidates(ops.linear(vectors, weight, bias))
             for a, b in zip(found, expected, strict=True):
                 assert torch.equal(a, b)
-            assert search._listed()[:, 0].max() == step
+            assert search._rules()[0][:, 0].max() == search._rules()[1][:, 0].max() == step
             search.choose(*found)
 
 
@@ -186,7 +199,7 @@ def test_rows_that_offer_nothing_die(poison: float) -> None:
 
 
 def test_what_it_does_not_know_is_left_to_the_host() -> None:
-    known = {"return_attention": True, "early_stopping": "first", "banned": [3]}
+    known = {"return_attention": True, "early_stopping": "first", "banned": [3], "temperature": 2}
     assert DeviceBeamSearch.knows([replace(PLAIN, **known)] * 2)
     assert not DeviceBeamSearch.knows([PLAIN, replace(PLAIN, beam_size=2)])
     for other in (
@@ -195,7 +208,9 @@ def test_what_it_does_not_know_is_left_to_the_host() -> None:
         {"beam_groups": 2},
         {"finished": "carry"},
         {"early_stopping": "top"},
-        {"temperature": 0.5},
+        {"repetition_penalty": 1.2, "max_length": 5000},
+        {"rules_on": "log_probs"},
+        {"top_k": 3},
         {"coverage_penalty": "gnmt"},
         {"sampling": "gumbel"},
         {"shortlist": [2, 3]},

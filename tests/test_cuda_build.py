@@ -17,8 +17,8 @@ ARCHITECTURES = (80, 90, 100)
 ENGINES = {
     "beam_search_step",
     "beam_search_rules",
-    "log_softmax_topk.without",
-    "linear_log_softmax_topk.without",
+    "log_softmax_topk.ruled",
+    "linear_log_softmax_topk.ruled",
 }
 REGISTERS = 65536  # of a multiprocessor, of all three
 KERNELS = sorted((ROOT / "csrc" / "kernels" / "cuda").glob("*.cu"))

@@ -49,6 +49,27 @@ def test_a_row_without_probabilities_offers_nothing(poison: float) -> None:
     assert torch.equal(indices[::2], clean[1][::2])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rules_change_logits_before_they_count(dtype: torch.dtype) -> None:
+    """Temperature, then the penalty of each token once, however often it is named; bit for bit."""
+    logits = torch.randn(4, 700, dtype=dtype) * 4
+    counts, tokens = torch.tensor([0, 1, 30, 40]), torch.randint(700, (4, 20)).repeat(1, 2)
+    expected = logits / 0.7
+    for row, count in enumerate(counts):
+        named = tokens[row, :count].unique()
+        before = expected[row, named]
+        expected[row, named] = torch.where(before > 0, before / 1.6, before * 1.6)
+    seen = torch.cat([counts[:, None], tokens], 1)
+    with emulated_cuda():
+        ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
+        found = ruled(logits, None, seen, 0.7, 1.6, 12)
+        assert all(map(torch.equal, found, ops.log_softmax_topk(expected, 12)))
+        with pytest.raises(ValueError, match=r"^log_softmax_topk: temperature: expected above 0"):
+            ruled(logits, None, seen, 0.0, 1.6, 12)
+        with pytest.raises(ValueError, match=r"^log_softmax_topk: seen: expected contiguous \[4"):
+            ruled(logits, None, seen[1:], 0.7, 1.6, 12)
+
+
 def test_minus_infinity_comes_last() -> None:
     logits = torch.full((2, 9000), -INF)
     logits[0, [5, 8500]] = torch.tensor([1.0, 2.0])

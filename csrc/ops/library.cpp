@@ -134,19 +134,21 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor(b!) counters, Tensor(c!) pool, Tensor(d!) nodes, Tensor eos_ids, Tensor scores, "
       "int min_length, str early_stopping, bool eos_beyond_beam, bool full_pool_is_closed, "
       "bool count_eos, int monotone_from, int pad_id) -> (Tensor tokens, Tensor parents)");
-  // listed: [rows, 1 + most], what each row may or may not say, as in kernels/cuda/topk.h.
+  // listed, seen: [rows, 1 + most], what each row may or may not say and what it has said, as in
+  // kernels/cuda/topk.h.
   def("beam_search_rules(Tensor sums, Tensor counters, Tensor nodes, Tensor eos_ids, "
-      "int ngram_size, int? bos_id, Tensor banned, Tensor prefix, bool force_eos) "
-      "-> Tensor listed");
+      "int ngram_size, int? bos_id, Tensor banned, Tensor prefix, bool force_eos, bool lists_seen) "
+      "-> (Tensor listed, Tensor seen)");
   def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");
-  // Of a search on a GPU; listed: as beam_search_rules gives it. The log-probs of halves are
-  // float32.
-  def("log_softmax_topk.without(Tensor logits, Tensor? listed, int k) "
+  // Of a search on a GPU; listed, seen: as beam_search_rules gives them. The log-probs of halves
+  // are float32.
+  def("log_softmax_topk.ruled(Tensor logits, Tensor? listed, Tensor? seen, float temperature, "
+      "float penalty, int k) -> (Tensor log_probs, Tensor indices)");
+  def("linear_log_softmax_topk.ruled(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, "
+      "Tensor? listed, Tensor? seen, float temperature, float penalty, int k) "
       "-> (Tensor log_probs, Tensor indices)");
-  def("linear_log_softmax_topk.without(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, "
-      "Tensor? listed, int k) -> (Tensor log_probs, Tensor indices)");
 }
 
 }  // namespace seq2seq_ext

@@ -31,6 +31,8 @@ _KNOWN = {
     "patience",
     "eos_beyond_beam",
     "full_pool",
+    "temperature",
+    "repetition_penalty",
     "no_repeat_ngram_size",
     "banned",
     "prefix",
@@ -79,7 +81,7 @@ class DeviceBeamSearch:
         return (
             all(each is first or each == first for each in options)
             and first.early_stopping in _STOPS
-            and (not _has_rules(first) or first.max_length <= _LONGEST_PATH)
+            and (not _reads_paths(first) or first.max_length <= _LONGEST_PATH)
             and all(getattr(first, name) == defaults[name] for name in others)
         )
 
@@ -123,6 +125,7 @@ class DeviceBeamSearch:
         """Every token that the options name is one of the V."""
         told = self._told
         named = [*told.eos_ids, *told.prefix, *itertools.chain(*_banned_sequences(told))]
+        named += [told.bos_id] * told.rules_see_bos
         check_vocabulary(where, vocabulary, self.options[:1], max(named))
 
     def advance(self, logits: Tensor, attention: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -133,8 +136,8 @@ class DeviceBeamSearch:
     def candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Each row's best that the search may choose from: log-probs ``[N, W]``, tokens."""
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.log_softmax_topk.without(
-            wide.detach(), self._listed(), self._width(logits.shape[1])
+        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.log_softmax_topk.ruled(
+            wide.detach(), *self._rules(), self._width(logits.shape[1])
         )
         return found
 
@@ -142,20 +145,22 @@ class DeviceBeamSearch:
         self, vectors: Tensor, weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Those of ``linear(vectors, weight, bias)``, bit for bit, whose logits nobody sees."""
-        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.linear_log_softmax_topk.without(
-            vectors, weight, bias, None, self._listed(), self._width(weight.shape[0])
+        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.linear_log_softmax_topk.ruled(
+            vectors, weight, bias, None, *self._rules(), self._width(weight.shape[0])
         )
         return found
 
     def _width(self, vocabulary: int) -> int:
         return min(self._told.beam_size + len(self._told.eos_ids), vocabulary)
 
-    def _listed(self) -> Tensor | None:
-        """What each row may or may not say, as csrc/kernels/cuda/topk.h has it."""
+    def _rules(self) -> tuple[Tensor | None, Tensor | None, float, float]:
+        """What each row may or may not say, what it has said, temperature and penalty, as
+        csrc/kernels/cuda/topk.h has them."""
         told = self._told
-        if not _has_rules(told):
-            return None
-        listed: Tensor = torch.ops.seq2seq_ext.beam_search_rules(
+        penalises = told.repetition_penalty != 1
+        if not _reads_paths(told):
+            return None, None, told.temperature, 1.0
+        listed, seen = torch.ops.seq2seq_ext.beam_search_rules(
             self._sums,
             self._counters,
             self._nodes,
@@ -165,8 +170,9 @@ class DeviceBeamSearch:
             self._banned,
             self._prefix,
             told.force_eos,
+            penalises,
         )
-        return listed
+        return listed, seen if penalises else None, told.temperature, told.repetition_penalty
 
     def choose(self, log_probs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``.
@@ -259,9 +265,10 @@ def _pool_size(options: BeamSearchOptions) -> int:
     return max(options.n_best, math.floor(options.patience * options.beam_size + 0.5))
 
 
-def _has_rules(options: BeamSearchOptions) -> bool:
+def _reads_paths(options: BeamSearchOptions) -> bool:
+    """Whether a rule looks at what a row has said, or at its length."""
     rules = options.no_repeat_ngram_size, options.banned, options.prefix, options.force_eos
-    return any(rules)
+    return any(rules) or options.repetition_penalty != 1
 
 
 def _banned_sequences(options: BeamSearchOptions) -> Sequence[Sequence[int]]:

@@ -232,20 +232,22 @@ struct RulesKernel {
   TokenRules rules;
   SearchRules search;
   SearchState state;
-  int64_t size;  // of a row's list
+  int64_t listed_size, seen_size;  // of a row's lists
 
   __device__ void operator()(char* shared) const {
     const int64_t row = block_index();
     const SearchCounters& now = state.counters[row / search.beams];
-    int64_t* const listed = rules.listed + row * size;
-    if (row % search.beams >= now.live) {
-      if (thread_index() == 0) *listed = 0;
-    } else if (now.length < rules.prefix_length) {
+    int64_t* const listed = rules.listed + row * listed_size;
+    int64_t* const seen = rules.seen ? rules.seen + row * seen_size : nullptr;
+    if (row % search.beams >= now.live) return list_nothing(listed, seen);
+    const Path path = read(row, now.length, reinterpret_cast<int64_t*>(shared));
+    if (seen) list_all(path, seen);
+    if (now.length < rules.prefix_length) {
       keep_only(rules.prefix + now.length, 1, listed);
     } else if (rules.force_eos && now.length + 1 == search.max_length) {
       keep_only(search.eos_ids, search.eos_count, listed);
     } else {
-      ban(read(row, now.length, reinterpret_cast<int64_t*>(shared)), listed);
+      ban(path, listed);
     }
   }
 
@@ -262,6 +264,17 @@ struct RulesKernel {
       return true;
     }
   };
+
+  __device__ static void list_nothing(int64_t* listed, int64_t* seen) {
+    if (thread_index() != 0) return;
+    *listed = 0;
+    if (seen) *seen = 0;
+  }
+
+  __device__ static void list_all(const Path& path, int64_t* seen) {
+    if (thread_index() == 0) *seen = path.length;
+    for (int64_t i = thread_index(); i < path.length; i += kWarp) seen[1 + i] = path.tokens[i];
+  }
 
   __device__ static void keep_only(const int64_t* tokens, int64_t count, int64_t* listed) {
     if (thread_index() == 0) *listed = -count;
@@ -317,7 +330,7 @@ struct RulesKernel {
 
 void list_tokens(const TokenRules& rules, const SearchRules& search, const SearchState& state,
                  Stream stream) {
-  launch(RulesKernel{rules, search, state, listed_size(rules, search)},
+  launch(RulesKernel{rules, search, state, listed_size(rules, search), seen_size(search)},
          search.sentences * search.beams, (1 + search.max_length) * sizeof(int64_t), stream);
 }
 

@@ -60,7 +60,7 @@ struct SearchState {
 void beam_search_step(const SearchRules&, const SearchState&, const double* log_probs,
                       const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream);
 
-// What each row may and may not say next, as logit_rules.h has it.
+// What each row has said, and what it may and may not say next, as logit_rules.h has it.
 struct TokenRules {
   int64_t ngram_size;     // no n-gram comes twice; 0 for no rule
   int64_t first;          // a token before the first that counts as one of the row's, or kNoToken
@@ -70,12 +70,14 @@ struct TokenRules {
   int64_t prefix_length;
   bool force_eos;   // only SearchRules' eos_ids at max_length
   int64_t* listed;  // [N, listed_size()] out, as in topk.h; 0 where nothing is live
+  int64_t* seen;    // [N, seen_size()] out, the same; or null
 };
 constexpr int64_t kNoToken = -1;
 constexpr int64_t kLongestPath = 4096;  // max_length at most: paths lie in shared memory
 inline int64_t listed_size(const TokenRules& rules, const SearchRules& search) {
   return 1 + search.max_length + rules.banned_count + search.eos_count;
 }
+inline int64_t seen_size(const SearchRules& search) { return 1 + search.max_length; }
 void list_tokens(const TokenRules&, const SearchRules&, const SearchState&, Stream);
 
 }  // namespace seq2seq_ext::cuda

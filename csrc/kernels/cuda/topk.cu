@@ -45,12 +45,26 @@ __host__ __device__ constexpr int64_t scan_place(int64_t i) {
   return i + i / kLaneLogits * kWord;
 }
 
-// Where the results of a block go, and what its row may or may not offer.
+// What TopkRules say of one row.
 template <typename A>
-struct ScanResult {
-  BlockSum* sum;
-  Token<A>* offers;
-  const int64_t* listed;  // of the row, as TopkRows'; or null
+struct RowRules {
+  A temperature, penalty;
+  const int64_t *seen, *listed;
+
+  // Of the tokens from `first` on.
+  __device__ void adjust(A (&logits)[kLaneLogits], int64_t first) const {
+    if (temperature != 1)
+#pragma unroll
+      for (int i = 0; i < kLaneLogits; ++i) logits[i] /= temperature;
+    uint32_t is_seen = 0;
+    for (int64_t i = seen ? *seen : 0; i > 0; --i) {
+      const int64_t place = seen[i] - first;
+      if (place >= 0 && place < kLaneLogits) is_seen |= 1u << place;
+    }
+#pragma unroll
+    for (int i = 0; i < kLaneLogits; ++i)
+      if (is_seen >> i & 1) logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
+  }
 
   __device__ int64_t bans() const { return listed && *listed > 0 ? *listed : 0; }
   __device__ bool keeps_few() const { return listed && *listed < 0; }
@@ -61,20 +75,31 @@ struct ScanResult {
   }
 };
 
+// Where the results of a block go.
+template <typename A>
+struct ScanResult {
+  BlockSum* sum;
+  Token<A>* offers;
+};
+
 // Reads a block of n logits, of the tokens from first_id on; `begin` is its place among those in
 // shared memory. All lanes of a warp call, four for each block; those without a block with n = 0.
 // Behind the end of a row there is nothing, and its ids come behind all that there are.
 template <typename T>
 __device__ void scan_block(const T* shared, int64_t begin, int64_t n, int64_t first_id,
-                           int64_t offers, const ScanResult<Acc<T>>& out) {
+                           int64_t offers, const RowRules<Acc<T>>& rules,
+                           const ScanResult<Acc<T>>& out) {
   using A = Acc<T>;
   const int lane = lane_index() % kScanLanes;
   const int64_t skipped = lane * kLaneLogits;
   A logits[kLaneLogits], max = kNothing<A>;
   int has_nan = 0;
 #pragma unroll
-  for (int i = 0; i < kLaneLogits; ++i) {
+  for (int i = 0; i < kLaneLogits; ++i)
     logits[i] = skipped + i < n ? to_acc(shared[scan_place<T>(begin + skipped + i)]) : kNothing<A>;
+  rules.adjust(logits, first_id + skipped);
+#pragma unroll
+  for (int i = 0; i < kLaneLogits; ++i) {
     has_nan |= logits[i] != logits[i];
     max = logits[i] > max ? logits[i] : max;
   }
@@ -92,14 +117,14 @@ __device__ void scan_block(const T* shared, int64_t begin, int64_t n, int64_t fi
   for (int mask = kScanLanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
   if (lane == 0 && n > 0)
     *out.sum = {has_nan ? static_cast<double>(NAN) : static_cast<double>(max), sum};
-  for (int64_t b = out.bans(); b > 0; --b)
+  for (int64_t b = rules.bans(); b > 0; --b)
 #pragma unroll
     for (int i = 0; i < kLaneLogits; ++i)
-      if (first_id + skipped + i == out.listed[b]) logits[i] = kNothing<A>;
-  if (out.keeps_few())
+      if (first_id + skipped + i == rules.listed[b]) logits[i] = kNothing<A>;
+  if (rules.keeps_few())
 #pragma unroll
     for (int i = 0; i < kLaneLogits; ++i)
-      if (!out.keeps(first_id + skipped + i)) logits[i] = kNothing<A>;
+      if (!rules.keeps(first_id + skipped + i)) logits[i] = kNothing<A>;
   Token<A> last = first_token<A>();
   for (int64_t i = 0; i < offers; ++i) {
     Token<A> best = last_token<A>();
@@ -127,10 +152,14 @@ struct Scan {
     const int64_t first = list * kScanned, left = rows.vocabulary - first;
     const int64_t n = row >= rows.rows || left < 0 ? 0 : smaller(kScanned, left);
     const int64_t place = row * lists + list;
-    const bool lists = rows.listed && n > 0;
+    const TopkRules<Acc<T>>& told = rows.rules;
+    const auto list_of_row = [&](const int64_t* lists, int64_t row_stride) {
+      return lists && n > 0 ? lists + row * row_stride : nullptr;
+    };
     scan_block<T>(shared, begin, n, first, offers,
-                  {rows.sums + place, rows.offers + place * offers,
-                   lists ? rows.listed + row * rows.listed_stride : nullptr});
+                  {told.temperature, told.penalty, list_of_row(told.seen, told.seen_stride),
+                   list_of_row(told.listed, told.listed_stride)},
+                  {rows.sums + place, rows.offers + place * offers});
   }
 };
 

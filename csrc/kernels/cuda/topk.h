@@ -15,6 +15,21 @@ constexpr int64_t topk_lists(int64_t vocabulary) { return (vocabulary + kScanned
 // The tokens of a list, best first.
 constexpr int64_t topk_offers(int64_t k) { return k < kScanned ? k : kScanned; }
 
+// What becomes of the logits of a row, and what it offers: rules that know nothing change nothing.
+// A list is [rows, its stride] or null: a number n, and |n| of the row's tokens.
+template <typename A>
+struct TopkRules {
+  // In this order, as ../search/logit_rules.h has them.
+  A temperature = 1;  // divides all
+  A penalty = 1;      // divides those above 0 of the tokens in `seen`, multiplies its others
+  const int64_t* seen = nullptr;  // a token may be there several times
+  int64_t seen_stride = 0;
+  // These tokens, or where n is below 0 all but these, count in the row's sum but come last, with a
+  // log-prob of -inf.
+  const int64_t* listed = nullptr;
+  int64_t listed_stride = 0;
+};
+
 template <typename T>
 struct TopkRows {
   int64_t rows, vocabulary, k;  // 1 <= k <= vocabulary
@@ -22,10 +37,7 @@ struct TopkRows {
   Token<Acc<T>>* offers;        // [rows, topk_lists(), topk_offers()] scratch
   Acc<T>* log_probs;            // [rows, k] out
   int64_t* tokens;              // [rows, k] out
-  // [rows, listed_stride] or null: a number n, and |n| of the row's tokens. Those, or where n is
-  // below 0 all but those, count in its sum but come last, with a log-prob of -inf.
-  const int64_t* listed = nullptr;
-  int64_t listed_stride = 0;
+  TopkRules<Acc<T>> rules;
 };
 
 // logits: [rows, V], `stride` from one row to the next.

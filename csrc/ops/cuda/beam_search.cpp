@@ -94,9 +94,11 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   return {tokens, parents};
 }
 
-Tensor list_rules(const Tensor& sums, const Tensor& counters, const Tensor& nodes,
-                  const Tensor& eos_ids, int64_t ngram_size, std::optional<int64_t> bos_id,
-                  const Tensor& banned, const Tensor& prefix, bool force_eos) {
+std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters,
+                                      const Tensor& nodes, const Tensor& eos_ids,
+                                      int64_t ngram_size, std::optional<int64_t> bos_id,
+                                      const Tensor& banned, const Tensor& prefix, bool force_eos,
+                                      bool lists_seen) {
   const char* op = "beam_search_rules";
   const c10::DeviceGuard guard(sums.device());
   check_dim(op, "sums", sums, 2, "[B, K]");
@@ -125,13 +127,16 @@ Tensor list_rules(const Tensor& sums, const Tensor& counters, const Tensor& node
                    data<const int64_t>(prefix),
                    prefix.numel(),
                    force_eos,
+                   nullptr,
                    nullptr};
   const SearchState state{nullptr, static_cast<SearchCounters*>(counters.data_ptr()), nullptr,
                           static_cast<SearchNode*>(nodes.data_ptr())};
   const Tensor listed = at::empty({rows, listed_size(rules, search)}, nodes.options());
+  const Tensor seen = at::empty({rows, lists_seen ? seen_size(search) : 0}, nodes.options());
   rules.listed = data<int64_t>(listed);
+  if (lists_seen) rules.seen = data<int64_t>(seen);
   list_tokens(rules, search, state, current_stream(sums));
-  return listed;
+  return {listed, seen};
 }
 
 }  // namespace

@@ -16,21 +16,47 @@ namespace {
 using at::Tensor;
 using Results = std::tuple<Tensor, Tensor>;
 
-struct Choice {
-  int64_t rows, vocabulary, k;
-  std::optional<Tensor> listed;  // [rows, 1 + any], as TopkRows'
+// As TopkRules.
+struct Rules {
+  std::optional<Tensor> listed, seen;  // [rows, 1 + any]
+  double temperature = 1, penalty = 1;
 };
 
-void check_listed(const char* op, const Choice& choice, const Tensor& like) {
-  const Tensor& listed = *choice.listed;
-  TORCH_CHECK_TYPE(listed.scalar_type() == at::kLong, op, ": listed: expected int64, got ",
-                   listed.scalar_type());
-  check_dim(op, "listed", listed, 2, "[rows, 1 + tokens]");
-  TORCH_CHECK_VALUE(listed.device() == like.device(), op, ": listed: expected on ", like.device(),
-                    ", got ", listed.device());
-  TORCH_CHECK_VALUE(listed.size(0) == choice.rows && listed.size(1) > 0 && listed.is_contiguous(),
-                    op, ": listed: expected contiguous [", choice.rows, ", 1 or more], got shape ",
-                    listed.sizes());
+struct Choice {
+  int64_t rows, vocabulary, k;
+  Rules rules;
+};
+
+void check_list(const char* op, const char* name, const std::optional<Tensor>& list, int64_t rows,
+                at::Device device) {
+  if (!list) return;
+  TORCH_CHECK_TYPE(list->scalar_type() == at::kLong, op, ": ", name, ": expected int64, got ",
+                   list->scalar_type());
+  check_dim(op, name, *list, 2, "[rows, 1 + tokens]");
+  TORCH_CHECK_VALUE(list->device() == device, op, ": ", name, ": expected on ", device, ", got ",
+                    list->device());
+  TORCH_CHECK_VALUE(list->size(0) == rows && list->size(1) > 0 && list->is_contiguous(), op, ": ",
+                    name, ": expected contiguous [", rows, ", 1 or more], got shape ",
+                    list->sizes());
+}
+
+void check_rules(const char* op, const Choice& choice, at::Device device) {
+  const Rules& rules = choice.rules;
+  check_list(op, "listed", rules.listed, choice.rows, device);
+  check_list(op, "seen", rules.seen, choice.rows, device);
+  TORCH_CHECK_VALUE(rules.temperature > 0, op, ": temperature: expected above 0, got ",
+                    rules.temperature);
+  TORCH_CHECK_VALUE(rules.penalty > 0, op, ": penalty: expected above 0, got ", rules.penalty);
+}
+
+template <typename A>
+TopkRules<A> kernel_rules(const Rules& rules) {
+  TopkRules<A> told{static_cast<A>(rules.temperature), static_cast<A>(rules.penalty)};
+  if (rules.seen) told.seen = data<const int64_t>(*rules.seen);
+  if (rules.seen) told.seen_stride = rules.seen->size(1);
+  if (rules.listed) told.listed = data<const int64_t>(*rules.listed);
+  if (rules.listed) told.listed_stride = rules.listed->size(1);
+  return told;
 }
 
 // run.template operator()<T>(TopkRows<T>) with results and scratch for rows like `like`'s.
@@ -38,7 +64,7 @@ void check_listed(const char* op, const Choice& choice, const Tensor& like) {
 template <class Run>
 Results choose(const char* op, const Tensor& like, const Choice& choice, const Run& run) {
   const int64_t rows = choice.rows, vocabulary = choice.vocabulary, k = choice.k;
-  if (choice.listed) check_listed(op, choice, like);
+  check_rules(op, choice, like.device());
   const auto bytes = like.options().dtype(at::kByte);
   const int64_t lists = rows * topk_lists(vocabulary);
   const Tensor log_probs =
@@ -51,19 +77,18 @@ Results choose(const char* op, const Tensor& like, const Choice& choice, const R
     const Tensor best = at::empty({offers * static_cast<int64_t>(sizeof(Offer))}, bytes);
     run.template operator()<T>(TopkRows<T>{
         rows, vocabulary, k, data<BlockSum>(sums), data<Offer>(best), data<Acc<T>>(log_probs),
-        data<int64_t>(tokens), choice.listed ? data<const int64_t>(*choice.listed) : nullptr,
-        choice.listed ? choice.listed->size(1) : 0});
+        data<int64_t>(tokens), kernel_rules<Acc<T>>(choice.rules)});
   });
   return {log_probs, tokens};
 }
 
-Results topk_without(const Tensor& any_logits, const std::optional<Tensor>& listed, int64_t k) {
+Results topk_under(const Rules& rules, const Tensor& any_logits, int64_t k) {
   const char* op = "log_softmax_topk";
   const c10::DeviceGuard guard(any_logits.device());
   check_type(op, "logits", any_logits);
   check_logits(op, any_logits, k);
   const Tensor logits = dense_rows(any_logits);
-  const Choice choice{logits.size(0), logits.size(1), k, listed};
+  const Choice choice{logits.size(0), logits.size(1), k, rules};
   return choose(op, logits, choice, [&]<typename T>(const TopkRows<T>& in) {
     log_softmax_topk<T>(in, data<const T>(logits), logits.stride(0), current_stream(logits));
   });
@@ -75,12 +100,18 @@ Results narrowed(const Results& found, const Tensor& like) {
 }
 
 Results topk(const Tensor& logits, int64_t k) {
-  return narrowed(topk_without(logits, std::nullopt, k), logits);
+  return narrowed(topk_under({}, logits, k), logits);
 }
 
-Results linear_topk_without(const Tensor& input, const Tensor& weight,
-                            const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
-                            const std::optional<Tensor>& listed, int64_t k) {
+Results ruled_topk(const Tensor& logits, const std::optional<Tensor>& listed,
+                   const std::optional<Tensor>& seen, double temperature, double penalty,
+                   int64_t k) {
+  return topk_under({listed, seen, temperature, penalty}, logits, k);
+}
+
+Results linear_topk_under(const Rules& rules, const Tensor& input, const Tensor& weight,
+                          const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
+                          int64_t k) {
   const char* op = "linear_log_softmax_topk";
   const c10::DeviceGuard guard(weight.device());
   check_dim(op, "input", input, 2, "[rows, I]");
@@ -88,7 +119,7 @@ Results linear_topk_without(const Tensor& input, const Tensor& weight,
   TORCH_CHECK_VALUE(weight.size(0) > 0, op, ": weight: expected V >= 1, got shape ",
                     weight.sizes());
   check_k(op, k, weight.size(0));
-  const Choice choice{x.rows(), weight.size(0), k, listed};
+  const Choice choice{x.rows(), weight.size(0), k, rules};
   return choose(op, input, choice, [&]<typename T>(const TopkRows<T>& in) {
     linear_log_softmax_topk<T>(in, x.product<T>(), allows_tf32(), current_stream(input));
   });
@@ -96,16 +127,23 @@ Results linear_topk_without(const Tensor& input, const Tensor& weight,
 
 Results linear_topk(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                     const std::optional<Tensor>& packed, int64_t k) {
-  return narrowed(linear_topk_without(input, weight, bias, packed, std::nullopt, k), input);
+  return narrowed(linear_topk_under({}, input, weight, bias, packed, k), input);
+}
+
+Results ruled_linear_topk(const Tensor& input, const Tensor& weight,
+                          const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
+                          const std::optional<Tensor>& listed, const std::optional<Tensor>& seen,
+                          double temperature, double penalty, int64_t k) {
+  return linear_topk_under({listed, seen, temperature, penalty}, input, weight, bias, packed, k);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
   m.impl("log_softmax_topk", &topk);
-  m.impl("log_softmax_topk.without", &topk_without);
+  m.impl("log_softmax_topk.ruled", &ruled_topk);
   m.impl("linear_log_softmax_topk", &linear_topk);
-  m.impl("linear_log_softmax_topk.without", &linear_topk_without);
+  m.impl("linear_log_softmax_topk.ruled", &ruled_linear_topk);
 }
 
 }  // namespace seq2seq_ext::cuda
