@@ -86,8 +86,11 @@ def test_topk(dtype: torch.dtype) -> None:
         assert_finite(ops.linear_log_softmax_topk(input, weight, bias, k))
 
 
+RULES = {"no_repeat_ngram_size": 2, "banned": (7, (4, 8)), "repetition_penalty": 1.4}
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("rules", [{}, {"no_repeat_ngram_size": 2, "banned": (7, (4, 8))}], ids=str)
+@pytest.mark.parametrize("rules", [{}, RULES], ids=str)
 def test_generation(rules: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a graph: none can be captured where every tensor has memory of its own."""
     monkeypatch.setattr(device_generation, "recorded", lambda step: step)

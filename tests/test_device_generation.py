@@ -37,6 +37,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "greedy": {"beam_size": 1, "n_best": 1},
     "rules": {"prefix": (5, 6), "banned": (7, (4, 8)), "force_eos": True},
     "ngrams": {"no_repeat_ngram_size": 1, "length_penalty": "gnmt", "max_length": 12},
+    "penalty": {"repetition_penalty": 1.4, "temperature": 0.8},
 }
 
 
