@@ -8,6 +8,8 @@ from weight_cases import DTYPES, ROUNDINGS, rounded_linear
 from seq2seq_ext import ops
 
 SHAPES = [(1, 1, 1), (3, 5, 7), (17, 33, 65), (8, 64, 16), (2, 300, 19), (0, 4, 5), (4, 6, 0)]
+# Where a tile unit takes one register of rows, two, and more; whole and broken groups of depths.
+TILES = [(13, 1030, 33), (16, 32, 32), (31, 64, 70), (33, 127, 96)]
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -27,7 +29,7 @@ def test_is_as_exact_as_torch(rows, inputs, outputs, isa, bias):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [*SHAPES, (13, 1030, 33)])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [*SHAPES, *TILES])
 @pytest.mark.cpu_only("packed weights are the CPU's")
 def test_reduced_weights_are_exact_on_rounded_factors(dtype, rows, inputs, outputs, weight_isa):
     """Against float64 on the same rounded factors: only the sums' own rounding is left."""
@@ -59,11 +61,12 @@ def test_reduced_weights_give_a_row_the_same_bits_in_any_batch(dtype, weight_isa
 @pytest.mark.cpu_only("packed weights are the CPU's")
 def test_int8_sums_are_the_same_integers_on_every_path(weight_isa):
     """The largest products there are, of one sign: no path may saturate."""
-    x, w = torch.ones(3, 4096), torch.ones(5, 4096)
-    x[1], w[2] = -1, -1
+    x, w = torch.ones(9, 4096), torch.ones(5, 4096)
+    x[1], x[7], w[2] = -1, -1, -1
     found = ops.linear(x, w, packed=ops.linear_pack(w, dtype=torch.int8))
     exact = rounded_linear(torch.int8)(x.double(), w.double())
     assert torch.equal(found, exact.float())
+    assert torch.equal(ops.linear(x[:3], w, packed=ops.linear_pack(w, dtype=torch.int8)), found[:3])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

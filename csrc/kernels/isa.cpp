@@ -2,6 +2,12 @@
 
 #include <cstdlib>
 
+#if defined(SEQ2SEQ_EXT_TILE_UNIT) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace seq2seq_ext {
 
 // Each ISA's tables, defined by cpu/kernels.cpp compiled with that ISA's flags.
@@ -18,19 +24,24 @@ namespace avx512 {
 void make_kernels(Kernels<float>&);
 void make_kernels(Kernels<double>&);
 }  // namespace avx512
-// Those that add instructions for one weight type hold its kernels only.
+// Those that add instructions for weight types hold the kernels of these only.
 namespace avx512_vnni {
-void replace_kernels(Kernels<float>&, WeightType);
+void replace_kernels(Kernels<float>&);
 }
 namespace avx512_bf16 {
-void replace_kernels(Kernels<float>&, WeightType);
+void replace_kernels(Kernels<float>&);
+}
+#endif
+#ifdef SEQ2SEQ_EXT_TILE_UNIT
+namespace avx512_amx {
+void replace_kernels(Kernels<float>&);
 }
 #endif
 
 namespace {
 
-constexpr Isa kIsas[] = {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
-                         Isa::kAvx512Bf16};
+constexpr Isa kIsas[] = {Isa::kBaseline,   Isa::kAvx2,       Isa::kAvx512,
+                         Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAvx512Amx};
 
 // Intel's vdpbf16ps has half the rate of multiply-adds, which widened weights take: these need
 // about six tenths of its time from five rows on, a sixth more for one.
@@ -39,6 +50,21 @@ bool is_worth_it(Isa isa) {
   if (isa == Isa::kAvx512Bf16) return !__builtin_cpu_is("intel");
 #endif
   return true;
+}
+
+// The CPU has the tile unit for both types, this build its kernels, and Linux lets this process
+// have its registers, for which it has to be asked.
+[[maybe_unused]] bool tile_unit_available() {
+#if defined(SEQ2SEQ_EXT_TILE_UNIT) && defined(__linux__)
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBfloat16 = 1u << 22, kTiles = 1u << 24, kInt8 = 1u << 25;
+  if ((~d & (kBfloat16 | kTiles | kInt8)) != 0) return false;
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 template <typename T>
@@ -50,11 +76,14 @@ void make_table(Isa isa, Kernels<T>& table) {
   baseline::make_kernels(table);
 }
 
-// The instructions that one weight type has for itself.
+// The instructions that weight types have for themselves.
 void add_instructions(Isa isa, Kernels<float>& table) {
 #ifdef SEQ2SEQ_EXT_X86
-  if (isa >= Isa::kAvx512Vnni) avx512_vnni::replace_kernels(table, WeightType::kInt8);
-  if (isa >= Isa::kAvx512Bf16) avx512_bf16::replace_kernels(table, WeightType::kBfloat16);
+  if (isa >= Isa::kAvx512Vnni) avx512_vnni::replace_kernels(table);
+  if (isa >= Isa::kAvx512Bf16) avx512_bf16::replace_kernels(table);
+#endif
+#ifdef SEQ2SEQ_EXT_TILE_UNIT
+  if (isa >= Isa::kAvx512Amx) avx512_amx::replace_kernels(table);
 #endif
 }
 
@@ -116,6 +145,8 @@ const Kernels<double>& kernels() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
+    case Isa::kAvx512Amx:
+      return "avx512_amx";
     case Isa::kAvx512Bf16:
       return "avx512_bf16";
     case Isa::kAvx512Vnni:
@@ -134,6 +165,8 @@ Isa active_isa() { return active().isa; }
 bool isa_available(Isa isa) {
 #ifdef SEQ2SEQ_EXT_X86
   switch (isa) {
+    case Isa::kAvx512Amx:
+      return isa_available(Isa::kAvx512Bf16) && tile_unit_available();
     case Isa::kAvx512Bf16:
       return __builtin_cpu_supports("avx512bf16") && isa_available(Isa::kAvx512Vnni);
     case Isa::kAvx512Vnni:
@@ -164,8 +197,10 @@ const char* weight_path(WeightType type) {
   const Isa isa = active_isa();
   switch (type) {
     case WeightType::kBfloat16:
+      if (isa >= Isa::kAvx512Amx) return "tdpbf16ps";
       return isa >= Isa::kAvx512Bf16 ? "vdpbf16ps" : "widened to float32";
     case WeightType::kInt8:
+      if (isa >= Isa::kAvx512Amx) return "tdpbusd, few rows vpdpbusd";
       return isa >= Isa::kAvx512Vnni ? "vpdpbusd" : "widened to int16";
     default:
       return "as they are";

@@ -17,9 +17,9 @@
 
 namespace seq2seq_ext {
 
-// Each holds all that stands before it. The last two differ from kAvx512 by the instruction
-// that int8 and bfloat16 weights have for themselves.
-enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16 };
+// Each holds all that stands before it. The last three differ from kAvx512 by the instructions
+// that int8 and bfloat16 weights have for themselves; kAvx512Amx has them for both.
+enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAvx512Amx };
 
 template <typename T>
 struct Kernels {

@@ -1,9 +1,9 @@
 // bfloat16 weights: two depths side by side, sums in float32. Rows are rounded to bfloat16, so
 // the products are exact; where the CPU multiplies no bfloat16, or slowly, both are widened to
-// float32.
+// float32. The tile unit takes a bfloat16 too small to be normal for zero.
 #pragma once
 
-#include "weight_types.h"
+#include "tile_unit.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
@@ -39,11 +39,14 @@ inline Columns<float> behind_depth(const Columns<float>& b, int64_t first) {
   return {b.data + first, b.stride};
 }
 
+// kDepths: of a group; pairs of them lie side by side.
+template <int kDepths>
 struct Bfloat16Layout {
   using T = float;
+  static constexpr WeightType kType = WeightType::kBfloat16;
   using Stored = uint16_t;
   using Sum = VecF;
-  static constexpr int kGroup = 2;
+  static constexpr int kGroup = kDepths;
   static constexpr int64_t kPanelHead = 0, kRowHead = 0;
   static constexpr bool kEncodes = true;
 
@@ -51,12 +54,14 @@ struct Bfloat16Layout {
   template <class At>
   static void pack(const At& at, int64_t depth, int64_t width, Stored* panel) {
     constexpr int64_t kFew = 32, kWidth = kPanelWidth<T>, kLanes = Simd<T>::kLanes;
+    static_assert(kFew % kGroup == 0);
     alignas(64) T full[kFew * kWidth];
     for (int64_t begin = 0; begin < depth; begin += kFew) {
       const int64_t count = smaller(kFew, depth - begin);
+      const int64_t padded = (count + kGroup - 1) / kGroup * kGroup;
       FullWeights<T>::pack(behind_depth(at, begin), count, width, full);
-      if (count % 2) FullWeights<T>::clear(full + count * kWidth, 1);
-      for (int64_t k = 0; k < count; k += 2)
+      FullWeights<T>::clear(full + count * kWidth, padded - count);
+      for (int64_t k = 0; k < padded; k += 2)
         for (int64_t j = 0; j < kWidth; j += kLanes, panel += 2 * kLanes) {
           const T* const pair = full + k * kWidth + j;
           const Bfloat16Bits bits = bfloat16_bits(load(pair)) | bfloat16_bits(load(pair + kWidth))
@@ -71,18 +76,17 @@ struct Bfloat16Layout {
   }
 };
 
-#ifdef __AVX512BF16__
-
-struct Bfloat16Weights : Bfloat16Layout {
+// Where the CPU multiplies bfloat16, a row is bfloat16 too.
+template <int kDepths>
+struct Bfloat16Pairs : Bfloat16Layout<kDepths> {
   using Row = uint32_t;  // a pair
-  using Weights = __m512bh;
-  static constexpr int kRowStep = 1;
+  static constexpr int kRowStep = kDepths / 2;
 
   static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
+    clear_last_group<Bfloat16Pairs>(encoded, depth);
     if (stride == 1) {
-      if (depth % 2) encoded[depth / 2] = 0;
       for (int64_t k = 0; k < depth; k += Simd<float>::kLanes)
-        bfloat16_lanes(row + k, depth - k, behind<char>(encoded, k * sizeof(Stored)));
+        bfloat16_lanes(row + k, depth - k, behind<char>(encoded, k * sizeof(uint16_t)));
       return;
     }
     for (int64_t k = 0; k < depth / 2; ++k)
@@ -90,6 +94,27 @@ struct Bfloat16Weights : Bfloat16Layout {
                                                             << 16;
     if (depth % 2) encoded[depth / 2] = bfloat16_bits(row[(depth - 1) * stride]);
   }
+};
+
+#if defined(SEQ2SEQ_EXT_TILE_UNIT)
+
+struct Bfloat16Weights : Bfloat16Pairs<32> {
+  static constexpr bool kInTileUnit = true, kScaled = false;
+
+  template <int kSums, int kActivations, int kWeights>
+  static void product() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0"
+                 :
+                 : "i"(kSums), "i"(kActivations), "i"(kWeights));
+  }
+};
+
+#elif defined(__AVX512BF16__)
+
+struct Bfloat16Weights : Bfloat16Pairs<2> {
+  using Weights = __m512bh;
+  static constexpr bool kInTileUnit = false;
+
   static Weights load(const Stored* weights) { return (Weights)_mm512_loadu_si512(weights); }
   static void step(const Row* row, Weights w, Sum& sum) {
     sum = (VecF)_mm512_dpbf16_ps((__m512)sum, w, (__m512bh)_mm512_set1_epi32(*row));
@@ -98,19 +123,20 @@ struct Bfloat16Weights : Bfloat16Layout {
 
 #else
 
-struct Bfloat16Weights : Bfloat16Layout {
+struct Bfloat16Weights : Bfloat16Layout<2> {
   using Row = float;
   struct Weights {
     VecF even, odd;
   };
   static constexpr int kRowStep = 2;
+  static constexpr bool kInTileUnit = false;
 
   static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
+    clear_last_group<Bfloat16Weights>(encoded, depth);
     for (int64_t k = 0; k < depth; ++k) {
       const uint32_t bits = bfloat16_bits(row[k * stride]) << 16;
       __builtin_memcpy(encoded + k, &bits, sizeof(bits));
     }
-    if (depth % 2) encoded[depth] = 0;
   }
   static Weights load(const Stored* weights) {
     VecI pairs;

@@ -10,8 +10,9 @@ namespace {
 // Keeps the compiler from knowing what lies at p, and from dropping or moving the work around.
 inline void obscure(void* p) { asm volatile("" : : "r"(p) : "memory"); }
 
+// In vector registers: two of sums a row.
 template <class W>
-int64_t multiply(int64_t steps) {
+int64_t multiply_in_vectors(int64_t steps) {
   using T = typename W::T;
   constexpr int kRowStep = W::kRowStep, kRowBytes = kTileRows * kRowStep * sizeof(typename W::Row);
   constexpr int kStep = kPanelWidth<T> * W::kGroup;
@@ -37,6 +38,36 @@ int64_t multiply(int64_t steps) {
   for (int m = 0; m < kTileRows; ++m) seen[m][0] = sums[m][0], seen[m][1] = sums[m][1];
   obscure(seen);
   return steps * 2 * W::kGroup * kTileRows * kPanelWidth<T>;
+}
+
+// In the tile unit's registers: two of rows times two of weights.
+template <class W>
+int64_t multiply_in_unit(int64_t steps) {
+  TileShapes shapes;
+  for (int tile = 0; tile < 8; ++tile) shapes.set(tile, kUnitRows);
+  char values[kUnitRows * kUnitBytes];
+  __builtin_memset(values, 0x3f, sizeof(values));
+  begin_tiles(shapes);
+  load_tile<kActivations>(values, kUnitBytes);
+  load_tile<kActivations + 1>(values, kUnitBytes);
+  load_tile<kWeights>(values, kUnitBytes);
+  load_tile<kWeights + 1>(values, kUnitBytes);
+  for (int64_t s = 0; s < steps; ++s) {
+    W::template product<kSums, kActivations, kWeights>();
+    W::template product<kSums + 1, kActivations, kWeights + 1>();
+    W::template product<kSums + 2, kActivations + 1, kWeights>();
+    W::template product<kSums + 3, kActivations + 1, kWeights + 1>();
+  }
+  end_tiles();
+  return steps * 2 * W::kGroup * kTileRows * kPanelWidth<typename W::T>;
+}
+
+template <class W>
+int64_t multiply(int64_t steps) {
+  if constexpr (W::kInTileUnit)
+    return multiply_in_unit<W>(steps);
+  else
+    return multiply_in_vectors<W>(steps);
 }
 
 int64_t read(const void* data, int64_t bytes) {

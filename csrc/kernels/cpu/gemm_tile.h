@@ -3,48 +3,10 @@
 // the finished tile while it is still in L1.
 #pragma once
 
+#include "gemm_tile_unit.h"
 #include "turn.h"
-#include "weight_types.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
-
-// 2 * kTileRows accumulators leave room for a panel row and a broadcast: 16 vector
-// registers, or 32 with AVX-512.
-constexpr int kTileRows = kVectorBytes == 64 ? 12 : 6;
-
-// How many bytes ahead of a panel's row to ask for: panels stream from L2, and the hardware's own
-// prefetch stops at every page.
-constexpr int64_t kPrefetch = 3072;
-
-template <typename T>
-constexpr int64_t panel_count(int64_t columns) {
-  return (columns + kPanelWidth<T> - 1) / kPanelWidth<T>;
-}
-
-// Prefetches kCount values that are read, or written (kWrite), when a tile is done: rows far apart
-// are nothing that the hardware foresees.
-template <int kWrite, int64_t kCount, typename T>
-inline void ask_for(const T* values) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kCount; i += kLine) __builtin_prefetch(values + i, kWrite);
-}
-
-template <class W>
-struct Tile {
-  using T = typename W::T;
-  const typename W::Row* a;  // encoded rows, a_stride bytes apart; else a strip
-  int64_t a_stride;
-  const typename W::Stored* panels;  // first panel
-  int64_t steps;                     // groups of depths
-  int64_t panel_stride;              // bytes from one panel to the next
-  T* c;                              // [rows][panels * kPanelWidth], row stride c_stride
-  int64_t c_stride;
-  const T* onto = nullptr;  // what the sum is added to, as c lies; c itself, or not in it; or null
-  int64_t onto_stride = 0;
-  int64_t chain = steps;      // groups that are summed in registers before c takes the sum
-  int64_t ahead = kPrefetch;  // bytes from a panel's row to what is asked for meanwhile
-};
 
 // What the rows of a tile have at the depth that it has reached. A pointer to each row would not
 // fit the registers: one stands for three rows, which an address reaches by stride and scale. The
@@ -147,9 +109,8 @@ inline void multiply_rows(Tile<W> t, int64_t panels) {
   for (; panels > 0; --panels, step(1)) multiply_tile<kRows, 1>(t);
 }
 
-// rows <= kTileRows. One copy for all callers: it is large.
 template <class W>
-__attribute__((noinline)) void multiply_tiles(const Tile<W>& t, int64_t rows, int64_t panels) {
+void multiply_vectors(const Tile<W>& t, int64_t rows, int64_t panels) {
   switch (rows) {
     case 1:
       return multiply_rows<1>(t, panels);
@@ -180,6 +141,32 @@ __attribute__((noinline)) void multiply_tiles(const Tile<W>& t, int64_t rows, in
         return multiply_rows<12>(t, panels);
     }
   }
+}
+
+// Rows that a weight type of the tile unit multiplies in vectors all the same.
+constexpr int64_t kFewRows = 5;
+
+template <class W>
+bool multiply_few_rows(const Tile<W>& t, int64_t rows, int64_t panels) {
+  if constexpr (requires { typename W::FewRows; }) {
+    using Few = typename W::FewRows;
+    if (rows > kFewRows) return false;
+    const int64_t steps = t.steps * (W::kGroup / Few::kGroup);
+    multiply_vectors<Few>({t.a, t.a_stride, t.panels, steps, t.panel_stride, t.c, t.c_stride,
+                           t.onto, t.onto_stride, steps, t.ahead},
+                          rows, panels);
+    return true;
+  }
+  return false;
+}
+
+// rows <= kTileRows. One copy for all callers: it is large.
+template <class W>
+__attribute__((noinline)) void multiply_tiles(const Tile<W>& t, int64_t rows, int64_t panels) {
+  if constexpr (!W::kInTileUnit)
+    multiply_vectors(t, rows, panels);
+  else if (!multiply_few_rows(t, rows, panels))
+    UnitProduct<W>(t, rows).run(panels);
 }
 
 // Rows left, cut into tiles of nearly equal height: 8 rows are 4 + 4, not 6 + 2.

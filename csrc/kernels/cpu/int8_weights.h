@@ -27,6 +27,7 @@ inline float larger_or_nan(float a, float b) { return b > a || b != b ? b : a; }
 
 struct Int8Layout {
   using T = float;
+  static constexpr WeightType kType = WeightType::kInt8;
   using Stored = int8_t;
   using Sum = VecI;
   static constexpr bool kEncodes = true;
@@ -41,11 +42,11 @@ struct Int8Layout {
     return behind<int32_t>(panel, -kPanelHead / 2);
   }
 
-  // Panel of groups of kGroup depths; an offset is `shift` times the column's sum.
-  template <int kGroup, class At>
+  // kBeside depths of a column lie side by side; an offset is `shift` times the column's sum.
+  template <class W, int kBeside, class At>
   static void pack_groups(const At& at, int64_t depth, int64_t width, int32_t shift,
                           Stored* panel) {
-    const int64_t padded = (depth + kGroup - 1) / kGroup * kGroup;
+    const int64_t padded = groups<W>(depth) * W::kGroup;
     for (int64_t j = 0; j < kPanelWidth<T>; ++j) {
       const int64_t real = j < width ? depth : 0;
       float largest = 0.0f;
@@ -55,7 +56,7 @@ struct Int8Layout {
       for (int64_t k = 0; k < padded; ++k) {
         const float scaled = k < real && s.finite() ? at(k, j) * s.inverse : 0.0f;
         const int32_t q = static_cast<int32_t>(__builtin_nearbyintf(scaled));
-        panel[(k / kGroup * kPanelWidth<T> + j) * kGroup + k % kGroup] = q;
+        panel[(k / kBeside * kPanelWidth<T> + j) * kBeside + k % kBeside] = q;
         sum += q;
       }
       scales(panel)[j] = s.scale;
@@ -107,25 +108,53 @@ struct Int8Layout {
 
 #ifdef __AVX512VNNI__
 
-// Four depths a step; the row as q + 128, which is unsigned as the instruction wants it.
-struct Int8Weights : Int8Layout {
+// Four depths of a column side by side, kDepths of them a group; a row as q + 128, which is
+// unsigned as the instructions want it.
+template <int kDepths>
+struct Int8Quads : Int8Layout {
   using Row = uint32_t;
-  using Weights = __m512i;
-  static constexpr int kGroup = 4, kRowStep = 1;
+  static constexpr int kGroup = kDepths, kRowStep = kDepths / 4;
 
   template <class At>
   static void pack(const At& at, int64_t depth, int64_t width, Stored* panel) {
-    pack_groups<kGroup>(at, depth, width, -128, panel);
+    pack_groups<Int8Quads, 4>(at, depth, width, -128, panel);
   }
   static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
-    if (depth > 0) encoded[groups<Int8Weights>(depth) - 1] = 0;
+    clear_last_group<Int8Quads>(encoded, depth);
     quantize<uint8_t>(row, stride, depth, 128, encoded);
   }
+};
+
+struct Int8VectorWeights : Int8Quads<4> {
+  using Weights = __m512i;
+  static constexpr bool kInTileUnit = false;
+
   static Weights load(const Stored* weights) { return _mm512_loadu_si512(weights); }
   static void step(const Row* row, Weights w, Sum& sum) {
     sum = (VecI)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(*row), w);
   }
 };
+
+#ifdef SEQ2SEQ_EXT_TILE_UNIT
+
+// The same sums in vectors read the weights of few rows faster.
+struct Int8Weights : Int8Quads<64> {
+  using FewRows = Int8VectorWeights;
+  static constexpr bool kInTileUnit = true, kScaled = true;
+
+  template <int kSums, int kActivations, int kWeights>
+  static void product() {
+    asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0"
+                 :
+                 : "i"(kSums), "i"(kActivations), "i"(kWeights));
+  }
+};
+
+#else
+
+using Int8Weights = Int8VectorWeights;
+
+#endif
 
 #else
 
@@ -134,13 +163,14 @@ struct Int8Weights : Int8Layout {
   using Row = int32_t;  // a pair of int16
   using Weights = VecS;
   static constexpr int kGroup = 2, kRowStep = 1;
+  static constexpr bool kInTileUnit = false;
 
   template <class At>
   static void pack(const At& at, int64_t depth, int64_t width, Stored* panel) {
-    pack_groups<kGroup>(at, depth, width, 0, panel);
+    pack_groups<Int8Weights, kGroup>(at, depth, width, 0, panel);
   }
   static void encode(const float* row, int64_t stride, int64_t depth, Row* encoded) {
-    if (depth > 0) encoded[groups<Int8Weights>(depth) - 1] = 0;
+    clear_last_group<Int8Weights>(encoded, depth);
     quantize<int16_t>(row, stride, depth, 0, encoded);
   }
   static Weights load(const Stored* weights) { return widen(weights); }

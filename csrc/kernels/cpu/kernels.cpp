@@ -3,8 +3,8 @@
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
 template <class W>
-void add_kernels(Kernels<typename W::T>& table, WeightType type) {
-  const int i = static_cast<int>(type);
+void add_kernels(Kernels<typename W::T>& table) {
+  constexpr int i = static_cast<int>(W::kType);
   table.gemm.of[i] = gemm_kernels<W>();
   table.floors.of[i] = floor_kernels<W>();
   table.lstm.of[i] = lstm_kernels<W>();
@@ -13,18 +13,18 @@ void add_kernels(Kernels<typename W::T>& table, WeightType type) {
   table.rnn_relu.of[i] = rnn_relu_kernels<W>();
 }
 
-#ifdef SEQ2SEQ_EXT_WEIGHTS
+#ifdef SEQ2SEQ_EXT_REPLACES
 
-void replace_kernels(Kernels<float>& table, WeightType type) {
-  add_kernels<SEQ2SEQ_EXT_WEIGHTS>(table, type);
-}
+#define ADD(W) add_kernels<W>(table);
+void replace_kernels(Kernels<float>& table) { SEQ2SEQ_EXT_FOR_WEIGHTS(ADD) }
+#undef ADD
 
 #else
 
 void make_kernels(Kernels<float>& table) {
-  add_kernels<FullWeights<float> >(table, WeightType::kFloat32);
-  add_kernels<Bfloat16Weights>(table, WeightType::kBfloat16);
-  add_kernels<Int8Weights>(table, WeightType::kInt8);
+  add_kernels<FullWeights<float> >(table);
+  add_kernels<Bfloat16Weights>(table);
+  add_kernels<Int8Weights>(table);
   table.attention = attention_kernels<float>();
   table.topk = topk_kernels<float>();
   table.linear_cross_entropy = linear_cross_entropy_kernels<float>();
@@ -34,7 +34,7 @@ void make_kernels(Kernels<float>& table) {
 }
 
 void make_kernels(Kernels<double>& table) {
-  add_kernels<FullWeights<double> >(table, WeightType::kFloat32);
+  add_kernels<FullWeights<double> >(table);
   table.attention = attention_kernels<double>();
   table.topk = topk_kernels<double>();
   table.linear_cross_entropy = linear_cross_entropy_kernels<double>();

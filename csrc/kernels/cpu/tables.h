@@ -6,8 +6,12 @@
 #include "bfloat16_weights.h"
 #include "int8_weights.h"
 
-// An ISA that adds instructions for one weight type compiles that type only.
-#ifdef SEQ2SEQ_EXT_WEIGHTS
+// An ISA that adds instructions for some weight types compiles those only.
+#if defined(SEQ2SEQ_EXT_TILE_UNIT)
+#define SEQ2SEQ_EXT_REPLACES
+#define SEQ2SEQ_EXT_FOR_WEIGHTS(X) X(Bfloat16Weights) X(Int8Weights)
+#elif defined(SEQ2SEQ_EXT_WEIGHTS)
+#define SEQ2SEQ_EXT_REPLACES
 #define SEQ2SEQ_EXT_FOR_WEIGHTS(X) X(SEQ2SEQ_EXT_WEIGHTS)
 #else
 #define SEQ2SEQ_EXT_FOR_WEIGHTS(X) \

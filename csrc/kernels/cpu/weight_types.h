@@ -2,20 +2,26 @@
 // one step of a sum over the depth. Everything above is one source for all of them.
 //
 // A weight type W has
-//   T                        activations, biases and results
-//   kGroup                   depths that one step takes
+//   T, kType                 activations, biases and results; the weights' name outside
+//   kGroup                   depths that one step takes; the last group is filled with zeros
 //   kEncodes                 rows are encoded before they meet the weights
-//   Stored, kPanelHead       a panel: a head of bytes, then [depth / kGroup][kPanelWidth][kGroup]
+//   kInTileUnit              the tile unit multiplies them
+//   Stored, kPanelHead       a panel: a head of bytes, then [depth / n][kPanelWidth][n], n of a
+//                            column side by side: kGroup, or what the tile unit takes
 //   Row, kRowStep, kRowHead  a row: a head of bytes, then kRowStep values a group
 //   pack(at, depth, width, panel)     at(k, j) is a weight, columns from width on are zero
 //   encode(row, stride, depth, encoded)
 //   Weights, Sum             a vector of columns in registers: the weights of a step, the sum
-//   load(Stored*), step(Row*, Weights, Sum&)
+//   load(Stored*), step(Row*, Weights, Sum&); where kInTileUnit instead
+//   product<sums, activations, weights>()     of the unit's registers
+//   kScaled                  sums are no results before they are finished
+//   FewRows                  if it is there: a type of the same panels and rows, for vectors
 //   finish(Sum, Row*, Stored*, column, onto) -> Vec<T>; the pointers are those of depth 0; what
 //                            lies at `onto` is added, if it is not null
 // Row and Stored pointers are those behind the heads.
 #pragma once
 
+#include "../weights.h"
 #include "turn.h"
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
@@ -41,13 +47,14 @@ struct Columns {
 template <typename Value>
 struct FullWeights {
   using T = Value;
+  static constexpr WeightType kType = WeightType::kFloat32;
   using Stored = T;
   using Row = T;
   using Weights = Vec<T>;
   using Sum = Vec<T>;
   static constexpr int kGroup = 1, kRowStep = 1;
   static constexpr int64_t kPanelHead = 0, kRowHead = 0;
-  static constexpr bool kEncodes = false;
+  static constexpr bool kEncodes = false, kInTileUnit = false;
 
   template <class At>
   static void pack(const At& at, int64_t depth, int64_t width, T* panel) {
@@ -87,6 +94,13 @@ struct FullWeights {
 template <class W>
 constexpr int64_t groups(int64_t depth) {
   return (depth + W::kGroup - 1) / W::kGroup;
+}
+
+// Depths that fill no group leave the rest of a row's last one as it was: makes all of it zeros.
+template <class W>
+inline void clear_last_group(typename W::Row* encoded, int64_t depth) {
+  if (depth % W::kGroup == 0) return;
+  for (int i = 0; i < W::kRowStep; ++i) encoded[(groups<W>(depth) - 1) * W::kRowStep + i] = 0;
 }
 
 // Bytes of one panel, and of one row: an odd number of cache lines if encoded, so that L1 holds
