@@ -31,8 +31,9 @@ struct LossGradient {
 template <typename T>
 struct LinearCrossEntropyKernels {
   LossPart (*part)(const T* logits, int64_t n);
-  // Logits [n] become their gradients. target: the place of y among them, or outside.
-  void (*gradient)(const LossGradient<T>&, int64_t target, T* logits, int64_t n);
+  // Logits [n] become their gradients. target: the place of y among them, or outside. next: as
+  // many that are wanted soon, asked for meanwhile.
+  void (*gradient)(const LossGradient<T>&, int64_t target, T* logits, int64_t n, const T* next);
   // sums[n] += rows' values, one row after the other, stride apart.
   void (*add_rows)(const T* rows, int64_t count, int64_t stride, T* sums, int64_t n);
 };

@@ -156,8 +156,10 @@ class Loss {
     parallel(stretches_, 1, [&](int64_t stretch) {
       const int64_t begin = stretch * kLossLogits;
       const int64_t n = std::min(kLossLogits, vocabulary_ - begin);
+      // Rows lie far apart: the hardware does not foresee the next.
       for (int64_t row = 0; row < count_; ++row)
-        loss().gradient(row_gradients_[row], target(row) - begin, logits(row) + begin, n);
+        loss().gradient(row_gradients_[row], target(row) - begin, logits(row) + begin, n,
+                        logits(std::min(row + 1, count_ - 1)) + begin);
       if (in_.bias.defined())
         loss().add_rows(logits(0) + begin, count_, vocabulary_, grad_bias_.data_ptr<T>() + begin,
                         n);

@@ -33,8 +33,9 @@ LossPart part(const T* logits, int64_t n) {
 }
 
 template <typename T>
-void gradient(const LossGradient<T>& g, int64_t target, T* logits, int64_t n) {
+void gradient(const LossGradient<T>& g, int64_t target, T* logits, int64_t n, const T* next) {
   for (int64_t i = 0; i < n; i += Simd<T>::kLanes) {
+    __builtin_prefetch(next + i, 1);
     const Vec<T> probability = exp(load_n(logits + i, n - i) - g.log_sum_exp);
     store_n(logits + i, g.scale * (probability - g.uniform), n - i);
   }
