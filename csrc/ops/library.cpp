@@ -132,8 +132,12 @@ TORCH_LIBRARY(seq2seq_ext, m) {
 
   def("beam_search_step(Tensor log_probs, Tensor candidates, Tensor(a!) sums, "
       "Tensor(b!) counters, Tensor(c!) pool, Tensor(d!) nodes, Tensor eos_ids, Tensor scores, "
-      "int min_length, str early_stopping, bool eos_beyond_beam, bool full_pool_is_closed, "
+      "Tensor? terms, bool ranks_with_coverage, int min_length, str early_stopping, bool "
+      "eos_beyond_beam, bool full_pool_is_closed, "
       "bool count_eos, int monotone_from, int pad_id) -> (Tensor tokens, Tensor parents)");
+  // grown, terms: what kernels/cuda/beam_search.h has of coverage [rows, S].
+  def("beam_search_coverage(Tensor coverage, Tensor attention, Tensor lengths, str penalty, "
+      "float beta) -> (Tensor grown, Tensor terms)");
   // listed, seen: [rows, 1 + most], what each row may or may not say and what it has said, as in
   // kernels/cuda/topk.h.
   def("beam_search_rules(Tensor sums, Tensor counters, Tensor nodes, Tensor eos_ids, "

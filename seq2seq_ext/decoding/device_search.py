@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seq2seq_ext.decoding.options import BeamSearchOptions
 from seq2seq_ext.decoding.result import BeamSearchResult
-from seq2seq_ext.decoding.step import check_vocabulary
+from seq2seq_ext.decoding.step import check_attention, check_vocabulary
 
 # What the kernel knows of, whatever their values; of the others it knows the defaults.
 _KNOWN = {
@@ -27,6 +27,9 @@ _KNOWN = {
     "word_reward",
     "length_offset",
     "count_eos",
+    "coverage_penalty",
+    "beta",
+    "coverage_stepwise",
     "early_stopping",
     "patience",
     "eos_beyond_beam",
@@ -58,6 +61,7 @@ class DeviceBeamSearch:
         batch_size: sentences.
         options: of all sentences; see :meth:`knows`.
         device: where logits come from.
+        source_lengths: of each sentence; read where there is a coverage penalty.
     """
 
     steps_between_questions = 4
@@ -85,7 +89,13 @@ class DeviceBeamSearch:
             and all(getattr(first, name) == defaults[name] for name in others)
         )
 
-    def __init__(self, batch_size: int, options: BeamSearchOptions, device: torch.device) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        options: BeamSearchOptions,
+        device: torch.device,
+        source_lengths: Sequence[int] | Tensor | None = None,
+    ) -> None:
         self.options = [options] * batch_size
         self.rows = batch_size * options.beam_size
         self.steps = 0
@@ -104,6 +114,10 @@ class DeviceBeamSearch:
         self._banned = _by_length(_banned_sequences(options)).to(device)
         self._prefix = torch.tensor(options.prefix, dtype=torch.int64, device=device)
         self._scores = _score_table(options).to(device)
+        self._coverage: _Coverage | None = None
+        if options.coverage_penalty != "none":
+            assert source_lengths is not None  # who takes options has asked for them
+            self._coverage = _Coverage(options, self.rows, source_lengths, device)
         self._asked: _Answer | None = None
 
     @property
@@ -130,8 +144,10 @@ class DeviceBeamSearch:
 
     def advance(self, logits: Tensor, attention: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As :meth:`BeamSearch.advance`, on the device of ``logits`` throughout."""
+        if self._coverage is not None:
+            self._coverage.check("BeamSearch.advance", attention)
         self.steps += 1
-        return self.choose(*self.candidates(logits))
+        return self.choose(*self.candidates(logits), attention)
 
     def candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Each row's best that the search may choose from: log-probs ``[N, W]``, tokens."""
@@ -174,13 +190,17 @@ class DeviceBeamSearch:
         )
         return listed, seen if penalises else None, told.temperature, told.repetition_penalty
 
-    def choose(self, log_probs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    def choose(
+        self, log_probs: Tensor, candidates: Tensor, attention: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``.
 
         All that it counts is counted on the device, so that a graph may replay it.
         """
-        told = self._told
-        chosen: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.beam_search_step(
+        told, terms = self._told, None
+        if self._coverage is not None and attention is not None:
+            terms = self._coverage.grow(attention)
+        tokens, parents = torch.ops.seq2seq_ext.beam_search_step(
             log_probs,
             candidates,
             self._sums,
@@ -189,6 +209,8 @@ class DeviceBeamSearch:
             self._nodes,
             self._eos_ids,
             self._scores,
+            terms,
+            told.coverage_stepwise,
             told.min_length,
             told.early_stopping,
             told.eos_beyond_beam,
@@ -198,7 +220,9 @@ class DeviceBeamSearch:
             told.max_length + 1 if told.word_reward else 1 - told.length_offset,
             told.pad_id,
         )
-        return chosen
+        if self._coverage is not None:
+            self._coverage.move(parents)
+        return tokens, parents
 
     def result(self) -> BeamSearchResult:
         """The ``n_best`` of every sentence; waits for the device."""
@@ -235,6 +259,47 @@ class DeviceBeamSearch:
             reasons=torch.where(exists, ended[..., 3], _MISSING),
             rows=rows,
         )
+
+
+class _Coverage:
+    """The mass of attention that each position of the source has had, for each row's hypothesis."""
+
+    def __init__(
+        self,
+        options: BeamSearchOptions,
+        rows: int,
+        source_lengths: Sequence[int] | Tensor,
+        device: torch.device,
+    ) -> None:
+        self._told, self._rows = options, rows
+        # Those of a tensor may lie on a device that nobody waits for.
+        self._longest = 0 if isinstance(source_lengths, Tensor) else max(source_lengths)
+        self._lengths = torch.as_tensor(source_lengths, dtype=torch.int64, device=device)
+        self._mass: Tensor | None = None
+        self._grown: Tensor | None = None
+
+    def check(self, where: str, attention: Tensor | None) -> None:
+        check_attention(where, attention, self._rows)
+        if attention is not None and attention.shape[1] < self._longest:
+            raise ValueError(
+                f"{where}: attention: expected shape [N = {self._rows}, {self._longest} or more], "
+                f"got {list(attention.shape)}"
+            )
+
+    def grow(self, attention: Tensor) -> Tensor:
+        """What a step under this attention makes of it; the terms of rows before and after."""
+        if self._mass is None:
+            self._mass = attention.new_zeros(attention.shape, dtype=torch.float64)
+        told = self._told
+        self._grown, terms = torch.ops.seq2seq_ext.beam_search_coverage(
+            self._mass, attention.detach(), self._lengths, told.coverage_penalty, told.beta
+        )
+        return cast(Tensor, terms)
+
+    def move(self, parents: Tensor) -> None:
+        """To the rows that go on, in its place, so that a graph may replay it."""
+        if self._mass is not None and self._grown is not None:
+            torch.index_select(self._grown, 0, parents, out=self._mass)
 
 
 class _Answer:

@@ -34,7 +34,7 @@ def placed(
     if len(parts) > 1:
         return MixedBeamSearch(host, device, parts)
     [(told, sentences)] = parts.items()
-    return host if told is None else DeviceBeamSearch(len(sentences), told, device)
+    return host if told is None else _on_device(host, sentences, told, device)
 
 
 def _parts(
@@ -70,7 +70,7 @@ class MixedBeamSearch:
             _Part(
                 _on_host(host, sentences)
                 if told is None
-                else DeviceBeamSearch(len(sentences), told, device),
+                else _on_device(host, sentences, told, device),
                 torch.tensor(sentences, device="cpu"),
                 torch.cat([rows[i] for i in sentences]),
             )
@@ -135,14 +135,21 @@ class _Part:
         return replace(found, rows=self.rows.cpu()[found.rows].where(is_in, 0))
 
 
+def _on_device(
+    whole: BeamSearch, sentences: Sequence[int], told: BeamSearchOptions, device: torch.device
+) -> DeviceBeamSearch:
+    return DeviceBeamSearch(len(sentences), told, device, _lengths(whole, sentences))
+
+
+def _lengths(whole: BeamSearch, sentences: Sequence[int]) -> list[int] | None:
+    lengths = whole.source_lengths
+    return None if lengths is None else [lengths[i] for i in sentences]
+
+
 def _on_host(whole: BeamSearch, sentences: Sequence[int]) -> BeamSearch:
     """Some of its sentences."""
-    lengths = whole.source_lengths
-    return BeamSearch(
-        len(sentences),
-        [_numbered(whole.options[i], i) for i in sentences],
-        None if lengths is None else [lengths[i] for i in sentences],
-    )
+    told = [_numbered(whole.options[i], i) for i in sentences]
+    return BeamSearch(len(sentences), told, _lengths(whole, sentences))
 
 
 def _numbered(options: BeamSearchOptions, sentence: int) -> BeamSearchOptions:

@@ -16,14 +16,17 @@ from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, S
 
 
 def search_on_device(
-    decoder: AttentionalDecoder, batch_size: int, options: BeamSearchOptions, device: torch.device
+    decoder: AttentionalDecoder,
+    source_lengths: Tensor,
+    options: BeamSearchOptions,
+    device: torch.device,
 ) -> DeviceBeamSearch:
     """What :func:`generate_on_device` searches with, under options that the device knows.
 
     Made before the encoder runs: what is copied to the device waits for all that it has to do.
     """
     told = replace(options, return_attention=decoder.attention is not None)
-    search = DeviceBeamSearch(batch_size, told, device)
+    search = DeviceBeamSearch(len(source_lengths), told, device, source_lengths)
     search.check_vocabulary("generate", decoder.config.target_vocabulary_size)
     return search
 
@@ -115,7 +118,7 @@ class FixedStep:
         vectors, moved, attention = self._decoder.advance(self._tokens, self._state, self._memory)
         weight, bias = self._decoder.output_layer()
         tokens, parents = self._search.choose(
-            *self._search.linear_candidates(self._decoder.project(vectors), weight, bias)
+            *self._search.linear_candidates(self._decoder.project(vectors), weight, bias), attention
         )
         self._tokens.copy_(tokens)
         for kept, new in zip(_tensors(self._state), _tensors(moved), strict=True):

@@ -198,7 +198,7 @@ class Seq2Seq(torch.nn.Module):
         try:
             decoder, device = self.decoder, self.bridge.hidden.weight.device
             if self._stays_on_device() and DeviceBeamSearch.runs(device, told):
-                search = search_on_device(decoder, src.size(0), told[0], device)
+                search = search_on_device(decoder, src_lengths, told[0], device)
                 return generate_on_device(decoder, self._encode(src, src_lengths), search)
             memory = self._encode(src, src_lengths)
             return generate(PackedSteps(decoder), memory, told, decoder.attention is not None)

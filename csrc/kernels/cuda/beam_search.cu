@@ -25,6 +25,7 @@ struct SearchKernel {
   SearchState state;
   const double* log_probs;
   const int64_t* candidates;
+  const double* terms;
   int64_t *tokens, *parents;
 
   struct Shared {
@@ -99,7 +100,9 @@ struct SearchKernel {
         Head head;
         head.key = k_.state.sums[row] + log_prob(row * k_.rules.width + ranks_[beam]);
         head.beam = beam;
-        if (head.key > kNothing && head.precedes(best)) best = head;
+        if (!(head.key > kNothing)) continue;
+        if (k_.rules.ranks_with_coverage) head.key += term(row, true);
+        if (head.precedes(best)) best = head;
       }
       return best;
     }
@@ -130,7 +133,7 @@ struct SearchKernel {
       const bool is_in_beam = shared_.met++ < rules.beams;
       const double sum = k_.state.sums[row] + node.log_prob;
       if ((ends || length_ == rules.max_length) && (is_in_beam || rules.ends_beyond_beam))
-        end(sum, length_, ends ? Reason::kEos : Reason::kMaxLength, node);
+        end(sum, term(row, true), length_, ends ? Reason::kEos : Reason::kMaxLength, node);
       if (ends) return;
       const int64_t to = first_ + shared_.survivors;
       sums_after_[shared_.survivors++] = sum;
@@ -144,19 +147,25 @@ struct SearchKernel {
       return k_.state.nodes + (length - 1) * k_.rules.sentences * k_.rules.beams;
     }
 
+    // Of coverage: of a row as it is, or of what goes on from it.
+    __device__ double term(int64_t row, bool is_grown) const {
+      return k_.terms ? k_.terms[is_grown * k_.rules.sentences * k_.rules.beams + row] : 0;
+    }
+
     __device__ double score(double sum, int64_t length, bool ends) const {
       const LengthScore& at = k_.rules.scores[ends * (k_.rules.max_length + 1) + length];
       return (sum + at.reward) / at.normaliser;
     }
 
     // Into the pool, as Pool::add.
-    __device__ void end(double sum, int64_t length, Reason reason, const SearchNode& last) {
+    __device__ void end(double sum, double term, int64_t length, Reason reason,
+                        const SearchNode& last) {
       const SearchRules& rules = k_.rules;
       SearchCounters& now = shared_.now;
       ++now.offered;
       if (rules.full_pool_is_closed && now.ended == rules.pool) return;
       EndedSearch* const pool = k_.state.pool + block_index() * rules.pool;
-      const double worth = score(sum, length, reason == Reason::kEos);
+      const double worth = score(sum, length, reason == Reason::kEos) + term;
       int64_t place = now.ended;
       while (place > 0 && worth > pool[place - 1].score) --place;
       if (place == rules.pool) return;
@@ -170,7 +179,7 @@ struct SearchKernel {
       if (shared_.survivors == 0 && now.ended == 0)
         for (int64_t beam = 0; beam < live_; ++beam) {
           const int64_t row = first_ + beam, before = length_ - 1;
-          end(k_.state.sums[row], before, Reason::kDead,
+          end(k_.state.sums[row], term(row, false), before, Reason::kDead,
               before > 0 ? nodes_of(before)[row] : SearchNode{});
         }
       now.length = length_;
@@ -224,6 +233,34 @@ struct SearchKernel {
     int64_t* const ranks_;
     const int64_t first_, live_, length_;
   };
+};
+
+// A thread for each row, whose terms are sums in the order of positions, as coverage_term's.
+struct CoverageKernel {
+  static constexpr int kThreads = kWarp, kBlocksPerSm = 16;
+  CoverageGrowth in;
+
+  __device__ void operator()(char*) const {
+    const int64_t rows = in.sentences * in.beams;
+    const int64_t row = block_index() * kThreads + thread_index(), first = row * in.positions;
+    if (row >= rows) return;
+    const int64_t length = in.lengths[row / in.beams];
+    double before = 0, after = 0;
+    for (int64_t i = 0; i < in.positions; ++i) {
+      const double mass = in.coverage[first + i], grown = mass + in.attention[first + i];
+      in.grown[first + i] = grown;
+      if (i < length) before += term(mass), after += term(grown);
+    }
+    in.terms[row] = in.beta * before;
+    in.terms[rows + row] = in.beta * after;
+  }
+
+ private:
+  __device__ double term(double mass) const {
+    if (in.penalty == CoveragePenalty::kSummary) return 1 - (mass < 1 ? 1 : mass);
+    const double at_most_one = mass > 1 ? 1 : mass;
+    return log(at_most_one < kLeastMass ? kLeastMass : at_most_one);
+  }
 };
 
 // A warp for each row: a lane walks back to the first token, all of them compare.
@@ -335,9 +372,15 @@ void list_tokens(const TokenRules& rules, const SearchRules& search, const Searc
 }
 
 void beam_search_step(const SearchRules& rules, const SearchState& state, const double* log_probs,
-                      const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream stream) {
-  launch(SearchKernel{rules, state, log_probs, candidates, tokens, parents}, rules.sentences,
+                      const int64_t* candidates, const double* terms, int64_t* tokens,
+                      int64_t* parents, Stream stream) {
+  launch(SearchKernel{rules, state, log_probs, candidates, terms, tokens, parents}, rules.sentences,
          SearchKernel::shared_bytes(rules.beams), stream);
+}
+
+void grow_coverage(const CoverageGrowth& in, Stream stream) {
+  launch(CoverageKernel{in}, divide_up(in.sentences * in.beams, CoverageKernel::kThreads), 0,
+         stream);
 }
 
 }  // namespace seq2seq_ext::cuda

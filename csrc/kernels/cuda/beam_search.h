@@ -1,7 +1,8 @@
 // The twin of ../beam_search.h on a GPU: one step of every sentence in one launch, which nobody
 // waits for. Order, sums, scores and pools are the same, bit for bit, for what it knows: sentences
-// that are told the same, Finished::kPool, no groups, coverage or sampling, of the rules those in
-// TokenRules, and the stops kExact, kHeuristic, kFirst and kNone.
+// that are told the same, Finished::kPool, no groups or sampling, of the rules those in TokenRules
+// and topk.h, and the stops kExact, kHeuristic, kFirst and kNone. But the coverage penalty kGnmt is
+// made of logarithms, and the device rounds its own.
 //
 // B sentences of K beams, N = B * K rows, W candidates a row, P places in a pool.
 #pragma once
@@ -27,6 +28,7 @@ struct SearchRules {
   const int64_t* eos_ids;  // [eos_count]
   int64_t eos_count;
   const LengthScore* scores;  // [2, max_length + 1] by length, of open ones and with EOS
+  bool ranks_with_coverage;   // whether live hypotheses are ranked with their terms too
 };
 
 // A token, and the row that it was chosen from.
@@ -56,9 +58,24 @@ struct SearchState {
   SearchNode* nodes;         // [max_length, N] of the rows after each step
 };
 
-// log_probs, candidates: [N, W], each row's best first. tokens, parents: [N] out.
+// log_probs, candidates: [N, W], each row's best first. terms: of coverage, [2, N], of each row as
+// it is and of what goes on from it; null: 0. tokens, parents: [N] out.
 void beam_search_step(const SearchRules&, const SearchState&, const double* log_probs,
-                      const int64_t* candidates, int64_t* tokens, int64_t* parents, Stream);
+                      const int64_t* candidates, const double* terms, int64_t* tokens,
+                      int64_t* parents, Stream);
+
+// The mass of attention that each position of the source has had, S of them.
+struct CoverageGrowth {
+  CoveragePenalty penalty;  // not kNone
+  double beta;
+  int64_t sentences, beams, positions;
+  const int64_t* lengths;   // [B] positions that count, clamped to [0, S]
+  const double* coverage;   // [N, S] of rows as they are
+  const double* attention;  // [N, S]
+  double* grown;            // [N, S] out: of what goes on from them
+  double* terms;            // [2, N] out: of both
+};
+void grow_coverage(const CoverageGrowth&, Stream);
 
 // What each row has said, and what it may and may not say next, as logit_rules.h has it.
 struct TokenRules {

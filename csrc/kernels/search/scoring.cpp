@@ -9,7 +9,6 @@ namespace seq2seq_ext {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kLeastMass = 1e-10;
 
 double normaliser(const SearchOptions& options, int64_t counted) {
   if (counted < 1) return 1;

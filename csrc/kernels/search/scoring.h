@@ -14,7 +14,9 @@ enum class Reason { kEos, kMaxLength, kDead, kStopped };
 // Mass of attention that each source position has had; empty where nothing asks for it.
 using Coverage = std::vector<double>;
 
-// beta * sum of log(min(mass, 1)) over the source (gnmt, Wu et al. 2016), a mass below 1e-10
+constexpr double kLeastMass = 1e-10;
+
+// beta * sum of log(min(mass, 1)) over the source (gnmt, Wu et al. 2016), a mass below kLeastMass
 // counting as that, or beta * sum of (1 - max(mass, 1)) (summary). At most 0.
 double coverage_term(const SearchOptions& options, const Coverage& coverage);
 

@@ -1,5 +1,4 @@
-// The one op without a kernel for the CPU: there the search is the host's, see
-// kernels/beam_search.h.
+// Ops without a kernel for the CPU: there the search is the host's, see kernels/beam_search.h.
 #include "kernels/cuda/beam_search.h"
 
 #include <ATen/ops/empty.h>
@@ -43,6 +42,7 @@ void check_part(const char* op, const Tensor& sums, const char* name, const Tens
 std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_candidates,
                                 const Tensor& sums, const Tensor& counters, const Tensor& pool,
                                 const Tensor& nodes, const Tensor& eos_ids, const Tensor& scores,
+                                const std::optional<Tensor>& terms, bool ranks_with_coverage,
                                 int64_t min_length, c10::string_view early_stopping,
                                 bool eos_beyond_beam, bool full_pool_is_closed, bool count_eos,
                                 int64_t monotone_from, int64_t pad_id) {
@@ -67,6 +67,7 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   check("nodes", nodes, at::kLong, {max_length, rows, kWords<SearchNode>});
   check("eos_ids", eos_ids, at::kLong, {eos_ids.numel()});
   check("scores", scores, at::kDouble, {2, max_length + 1, kWords<LengthScore>});
+  if (terms) check("terms", *terms, at::kDouble, {2, rows});
   TORCH_CHECK_VALUE(places > 0 && max_length > 0 && beams > 0, op,
                     ": expected at least one place in the pool, one step and one beam");
   const SearchRules rules{sentences,
@@ -83,15 +84,41 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
                           monotone_from,
                           data<const int64_t>(eos_ids),
                           eos_ids.numel(),
-                          static_cast<const LengthScore*>(scores.const_data_ptr())};
+                          static_cast<const LengthScore*>(scores.const_data_ptr()),
+                          ranks_with_coverage};
   const SearchState state{data<double>(sums), static_cast<SearchCounters*>(counters.data_ptr()),
                           static_cast<EndedSearch*>(pool.data_ptr()),
                           static_cast<SearchNode*>(nodes.data_ptr())};
   const Tensor tokens = at::empty({rows}, candidates.options());
   const Tensor parents = at::empty_like(tokens);
   beam_search_step(rules, state, data<const double>(log_probs), data<const int64_t>(candidates),
-                   data<int64_t>(tokens), data<int64_t>(parents), current_stream(sums));
+                   terms ? data<const double>(*terms) : nullptr, data<int64_t>(tokens),
+                   data<int64_t>(parents), current_stream(sums));
   return {tokens, parents};
+}
+
+std::tuple<Tensor, Tensor> grow(const Tensor& coverage, const Tensor& any_attention,
+                                const Tensor& lengths, c10::string_view penalty, double beta) {
+  const char* op = "beam_search_coverage";
+  const c10::DeviceGuard guard(coverage.device());
+  TORCH_CHECK_VALUE(penalty == "gnmt" || penalty == "summary", op,
+                    ": penalty: expected 'gnmt' or 'summary', got '", penalty, "'");
+  check_dim(op, "coverage", coverage, 2, "[N, S]");
+  const int64_t rows = coverage.size(0), positions = coverage.size(1), sentences = lengths.numel();
+  const Tensor attention = any_attention.to(at::kDouble).contiguous();
+  check_part(op, coverage, "coverage", coverage, at::kDouble, coverage.sizes());
+  check_part(op, coverage, "attention", attention, at::kDouble, {rows, positions});
+  check_part(op, coverage, "lengths", lengths, at::kLong, {sentences});
+  TORCH_CHECK_VALUE(sentences > 0 && rows % sentences == 0, op,
+                    ": lengths: expected as many for each of ", rows, " rows, got ", sentences);
+  const Tensor grown = at::empty_like(coverage);
+  const Tensor terms = at::empty({2, rows}, coverage.options());
+  grow_coverage(
+      {penalty == "gnmt" ? CoveragePenalty::kGnmt : CoveragePenalty::kSummary, beta, sentences,
+       rows / sentences, positions, data<const int64_t>(lengths), data<const double>(coverage),
+       data<const double>(attention), data<double>(grown), data<double>(terms)},
+      current_stream(coverage));
+  return {grown, terms};
 }
 
 std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters,
@@ -143,6 +170,7 @@ std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
   m.impl("beam_search_step", &step);
+  m.impl("beam_search_coverage", &grow);
   m.impl("beam_search_rules", &list_rules);
 }
 
