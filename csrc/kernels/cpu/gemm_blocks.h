@@ -20,15 +20,20 @@ constexpr int64_t kPass = W::kEncodes ? kChain<W> : 2048 / sizeof(typename W::T)
 // Rows that a panel's part is read for at a time.
 constexpr int64_t kBlockRows = 16 * kTileRows;
 
+// Panels that a block of rows takes at a time: the tile unit has to be told its shapes anew for
+// each tile.
+template <class W>
+constexpr int64_t kBlockPanels = W::kInTileUnit ? 4 : 1;
+
 // Writes a finished tile to C, on top of what C holds or of the bias.
 template <typename T>
 void finish_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
-                 bool from_c, const T* tile) {
+                 bool from_c, const T* tile, int64_t stride) {
   constexpr int kLanes = Simd<T>::kLanes;
   for (int64_t m = 0; m < height; ++m)
     for (int64_t j = 0; j < width; j += kLanes) {
       T* c = g.c[row + m] + n0 + j;
-      Vec<T> sum = load(tile + m * kPanelWidth<T> + j);
+      Vec<T> sum = load(tile + m * stride + j);
       if (from_c)
         sum += load_n(c, width - j);
       else if (g.bias)
@@ -42,31 +47,32 @@ template <class W>
 struct Scratch {
   using T = typename W::T;
   alignas(64) T strips[W::kEncodes ? 1 : kBlockRows * kPass<W>];
-  T tile[kTileRows * kPanelWidth<T>];
+  T tile[kTileRows * kBlockPanels<W> * kPanelWidth<T>];
 };
 
-// Rows [begin, end) at a tile's height, one pass, one panel.
+// Rows [begin, end) at a tile's height, one pass, at most kBlockPanels.
 template <class W>
-void multiply_panel(const Gemm<typename W::T>& g, const Share& rows, int64_t k0, int64_t p,
-                    Scratch<W>& scratch) {
+void multiply_panels(const Gemm<typename W::T>& g, const Share& rows, int64_t k0,
+                     const Share& panels, Scratch<W>& scratch) {
   using T = typename W::T;
   constexpr int kWidth = kPanelWidth<T>;
-  const int64_t n0 = p * kWidth, width = smaller(kWidth, g.columns - n0);
+  constexpr int64_t kStride = kBlockPanels<W> * kWidth;
+  const int64_t count = panels.end - panels.begin, bytes = panel_bytes<W>(g.depth);
+  const int64_t n0 = panels.begin * kWidth, width = smaller(count * kWidth, g.columns - n0);
   const int64_t depth = smaller(kPass<W>, g.depth - k0);
-  const auto* panel =
-      behind<typename W::Stored>(g.panels, p * panel_bytes<W>(g.depth) + W::kPanelHead);
+  const auto* panel = behind<typename W::Stored>(g.panels, panels.begin * bytes + W::kPanelHead);
   for (int64_t row = rows.begin, height; row < rows.end; row += height) {
     height = tile_height(rows.end - row);
     const typename W::Row* a = W::kEncodes ? behind<typename W::Row>(g.a[row], W::kRowHead)
                                            : find_row<W>(scratch.strips, row - rows.begin, depth);
     for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g.c[row + m] + n0);
     // The last rows ask for the next panel's part.
-    const int64_t ahead = row + height < rows.end ? kPrefetch : panel_bytes<W>(g.depth);
+    const int64_t ahead = row + height < rows.end ? kPrefetch : bytes;
     const int64_t a_stride = height > 1 ? bytes_between(g.a[row], g.a[row + 1]) : 0;
-    multiply_tiles<W>({a, a_stride, panel + k0 * kWidth, groups<W>(depth), 0, scratch.tile, kWidth,
-                       nullptr, 0, kChain<W>, ahead},
-                      height, 1);
-    finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
+    multiply_tiles<W>({a, a_stride, panel + k0 * kWidth, groups<W>(depth), bytes, scratch.tile,
+                       kStride, nullptr, 0, kChain<W>, ahead},
+                      height, count);
+    finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile, kStride);
   }
 }
 
@@ -92,7 +98,8 @@ void multiply(const Gemm<typename W::T>& g, int64_t row_begin, int64_t row_end, 
       const Share rows{row, smaller(row + kBlockRows, row_end)};
       if constexpr (!W::kEncodes)
         prepare_block(g, rows, k0, smaller(kPass<W>, g.depth - k0), scratch.strips);
-      for (int64_t p = panel_begin; p < panel_end; ++p) multiply_panel(g, rows, k0, p, scratch);
+      for (int64_t p = panel_begin; p < panel_end; p += kBlockPanels<W>)
+        multiply_panels(g, rows, k0, {p, smaller(p + kBlockPanels<W>, panel_end)}, scratch);
     }
 }
 
