@@ -138,18 +138,25 @@ def compare_types(
     rivals: dict[str, Run],
     needs: dict[str, Need],
     *,
+    reduced: dict[str, Run],
     seconds: float = 3.0,
 ) -> list[Comparison]:
     """The same with several of ours, by weight type, and with the need of each: one run of all, a
-    comparison each. Results are compared with float32's, those of the other types loosely."""
-    found = {name: _tensors(run()) for name, run in {**ours, **rivals}.items()}
+    comparison each. ``reduced`` are rivals in other types than float32. Results are compared with
+    float32's, those of the other types loosely."""
+    contenders = {**ours, **rivals, **reduced}
+    found = {name: _tensors(run()) for name, run in contenders.items()}
     _check_equal(work, {name: found[name] for name in ("float32", *rivals)}, atol=1e-4)
-    _check_equal(work, {name: found[name] for name in ours}, atol=0.1)
+    _check_equal(work, {name: found[name] for name in (*ours, *reduced)}, atol=0.1)
     probes = [Probe(needs[dtype]) for dtype in ours]
-    timings = measure({**ours, **rivals}, seconds, probes=probes)
-    theirs = timings[len(ours) :]
+    timings = measure(contenders, seconds, probes=probes)
+    theirs, others = timings[len(ours) :][: len(rivals)], timings[len(ours) + len(rivals) :]
     return [
-        Comparison(f"{work}, {dtype}", [own, *theirs], probe.floor())
+        Comparison(
+            f"{work}, {dtype}",
+            [own, *theirs, *(() if dtype == "float32" else others)],
+            probe.floor(),
+        )
         for dtype, own, probe in zip(ours, timings, probes, strict=False)
     ]
 

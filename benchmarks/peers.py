@@ -6,6 +6,7 @@ Those that are not installed are named; ``make bench`` installs them.
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from benchmarks import nmt, rivals
@@ -67,16 +68,24 @@ def _compare(
         if different > (1 - least_equal) * len(expected):
             raise AssertionError(f"{work}: best hypotheses: {label}")
         contenders[label] = run
+    reduced: dict[str, Run] = {}
+    if (rival := rivals.load("beamgrad")) is not None:  # the quickest of them
+        run = _run(rival.Decoder(model, options, torch.bfloat16), batches)
+        reduced[said(f"{rival.NAME} in bfloat16", run)[0]] = run
     works = {said(f"{work}, {name}", run)[0]: run for name, run in ours.items()}
     steps = iter([min(len(tokens) + 1, options.max_length) for tokens in expected])
     lengths = [[(n, next(steps)) for n in lengths.tolist()] for _, lengths in batches]
     decoding = Decoding.of(lengths, options.beam_size)
     probes = [Probe(*decoding.needs(model, name)) for name in ours]
-    timings = measure(works | contenders, seconds, probes=probes)
+    timings = measure(works | contenders | reduced, seconds, probes=probes)
     theirs = timings[len(works) :]
     return [
-        Comparison(name, [own, *theirs], probe.floor())
-        for name, own, probe in zip(works, timings, probes, strict=False)
+        Comparison(
+            name,
+            [own, *(theirs[: len(contenders)] if dtype == "float32" else theirs)],
+            probe.floor(),
+        )
+        for dtype, name, own, probe in zip(ours, works, timings, probes, strict=False)
     ]
 
 

@@ -13,6 +13,7 @@ import seq2seq_ext
 from benchmarks import recurrent_steps, rivals
 from benchmarks.floors import Need
 from benchmarks.harness import Comparison, Run, compare, compare_types, weight_types
+from benchmarks.rivals import reduced
 
 
 def _pair(name: str, *args: Any, **kwargs: Any) -> tuple[nn.RNNBase, nn.RNNBase]:
@@ -81,6 +82,14 @@ def _of_type(module: nn.RNNBase, dtype: str, x: Tensor) -> Run:
     return _inference(lambda: typed(x)[0])
 
 
+def _reduced(module: nn.RNNBase, x: Tensor) -> dict[str, Run]:
+    runs = {}
+    for dtype, name in reduced.names(f"nn.{type(module).__name__}").items():
+        typed, given = reduced.convert(module, dtype), reduced.inputs(dtype, x)
+        runs[name] = _inference(lambda typed=typed, given=given: typed(given)[0])  # type: ignore[misc]
+    return runs
+
+
 def padded(name: str) -> list[Comparison]:
     """64 x 50, two bidirectional layers, H = 512, in each weight type."""
     ours, theirs = _pair(name, 512, 512, num_layers=2, bidirectional=True)
@@ -98,6 +107,7 @@ def padded(name: str) -> list[Comparison]:
         {dtype: _of_type(ours, dtype, x) for dtype in weight_types()},
         contenders,
         {dtype: Need(operations, dtype) for dtype in weight_types()},
+        reduced=_reduced(theirs, x),
         seconds=20,
     )
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import seq2seq_ext
 from benchmarks.floors import Need
 from benchmarks.harness import Comparison, Run, compare, weight_types
+from benchmarks.rivals import reduced
 
 H, LAYERS, STEPS = 512, 2, 20
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02, "int8": 0.05}
@@ -78,6 +79,9 @@ def _step(name: str, batch: int, dtype: str) -> Comparison:
     }
     runs = {rival: _repeat(step, STEPS) for rival, step in rivals.items()}
     runs[f"nn.{name} without mkldnn"] = _without_mkldnn(runs[f"nn.{name}"])
+    if dtype != "float32":
+        typed, given = reduced.convert(theirs, dtype), reduced.inputs(dtype, (x, state))
+        runs[reduced.names(f"nn.{name}")[dtype]] = _repeat(lambda: typed(*given)[0], STEPS)
     return compare(
         f"{name}, {STEPS} steps of {LAYERS} layers, B={batch}, H={H}, {dtype}",
         _repeat(lambda: ours(x, state)[0], STEPS),

@@ -7,6 +7,7 @@ from torch.nn.functional import linear
 from benchmarks import rivals
 from benchmarks.floors import Need, memory_of
 from benchmarks.harness import Comparison, compare, weight_types
+from benchmarks.rivals import reduced
 from seq2seq_ext import ops
 
 
@@ -43,6 +44,11 @@ def _projected_rows(rows: int, dtype: str) -> Comparison:
             return theirs()  # type: ignore[no-any-return]
 
         contenders[f"F.linear + {rival.VERSION}"] = projected
+    if dtype != "float32":
+        typed, given = reduced.convert(layer, dtype), reduced.inputs(dtype, x)
+        contenders[reduced.names("nn.Linear")[dtype] + " + log_softmax + topk"] = (
+            torch.inference_mode()(lambda: _eager(typed(given)))
+        )
     return compare(
         f"Projection + log-softmax + top-10, {rows} rows, H=512, V=32k, {dtype}",
         torch.inference_mode()(ours),

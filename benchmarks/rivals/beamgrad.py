@@ -1,5 +1,6 @@
 """beamgrad's search over the eager model."""
 
+import copy
 from typing import Any
 
 import beamgrad
@@ -18,8 +19,11 @@ NAME = f"{VERSION} + eager PyTorch"
 class Decoder:
     """Best hypotheses of a batch; options as far as this system has them."""
 
-    def __init__(self, model: Seq2Seq, options: BeamSearchOptions) -> None:
-        self.model = EagerSeq2Seq(model)
+    def __init__(
+        self, model: Seq2Seq, options: BeamSearchOptions, dtype: torch.dtype | None = None
+    ) -> None:
+        eager = EagerSeq2Seq(model)
+        self.model = eager if dtype is None else copy.deepcopy(eager).to(dtype)
         self.options = options
         self.beam = beamgrad.BeamOptions(
             beam_size=options.beam_size,
@@ -43,7 +47,7 @@ class Decoder:
                 tokens = beam.tokens.clamp(min=0).flatten()
                 state = state.rows((first + beam.parents.clamp(min=0)).flatten())
             logits, state = self.model.step(tokens, source, state)
-            return logits.log_softmax(1).view(batch, beams, -1)
+            return logits.float().log_softmax(1).view(batch, beams, -1)
 
         found = beamgrad.beam_search(
             step, self.beam, max_steps=self.options.max_length, batch_size=batch
