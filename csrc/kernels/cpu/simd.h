@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "tanh_table.h"
+
 #define SEQ2SEQ_EXT_CELL  // of ../cell.h
 
 #ifdef __SSE2__
@@ -226,6 +228,27 @@ inline VecF exp(VecF x) {
 
 inline VecF sigmoid(VecF x) { return reciprocal(1.0f + exp(-x)); }
 
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+
+// tanh, at most 1 ulp: a polynomial for each piece of the line, its coefficients from a table that
+// two registers hold a row of. NaN falls into some piece and stays one.
+inline VecF tanh(VecF x) {
+  const VecF size = minimum(broadcast(kTanhLast), magnitude(x));
+  const __m512i piece =
+      _mm512_max_epi32(_mm512_srli_epi32((__m512i)size, 21), _mm512_set1_epi32(kTanhFirst));
+  const auto of_piece = [piece](const float* row) {
+    return (VecF)_mm512_permutex2var_ps(_mm512_load_ps(row), piece, _mm512_load_ps(row + 16));
+  };
+  const VecF d = size - of_piece(kTanh[0]);
+  VecF y = of_piece(kTanh[7]);
+#pragma GCC unroll 6
+  for (int i = 6; i > 0; --i) y = multiply_add(y, d, of_piece(kTanh[i]));
+  const VecI sign = (VecI)x & static_cast<int32_t>(0x80000000);
+  return (VecF)((VecI)y | sign);
+}
+
+#else
+
 // tanh, at most 0.95 ulp: below 1, where 1 - 2/(e^{2x}+1) would lose digits, an odd polynomial;
 // that formula elsewhere. A quarter of x^3 is taken from x first, and what that sum rounds away is
 // given back, so that little of the polynomial's own error is left.
@@ -245,6 +268,8 @@ inline VecF tanh(VecF x) {
   const VecI sign = (VecI)x & static_cast<int32_t>(0x80000000);
   return size < 1.0f ? near : (VecF)((VecI)far | sign);
 }
+
+#endif
 
 // float64 exists for exact tests, not for speed: lane by lane.
 inline VecD exp(VecD x) {
