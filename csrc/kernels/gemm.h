@@ -6,7 +6,8 @@
 //
 //   float32 (float64)   B as it is. Rows of A are read as they are.
 //   bfloat16            B rounded to the nearest. Rows of A are rounded too when encoded; the
-//                       products are exact, the sums float32.
+//                       products are exact, the sums float32. The tile unit sums 32 depths, the
+//                       even and the odd ones apart, before it adds them to what it has.
 //   int8                B[k][n] = scale[n] * q, q in [-127, 127], scale[n] = max_k |B[k][n]| / 127.
 //                       Rows of A the same when encoded, each with a scale of its own. The sum of
 //                       the products of q is exact (K <= 131072).

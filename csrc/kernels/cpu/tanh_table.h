@@ -6,7 +6,7 @@
 
 namespace seq2seq_ext::SEQ2SEQ_EXT_ISA {
 
-constexpr int kTanhFirst = 489;  // bits >> 21 of what the second piece's predecessor ends at
+constexpr int kTanhFirst = 489;  // bits >> 21 where the first piece ends; less is in it too
 constexpr float kTanhLast = 9.5f;
 
 // Rows m, t, c_1 ... c_6; of each 32 values the one at bits >> 21, modulo 32.
