@@ -25,15 +25,19 @@ constexpr int64_t kBlockRows = 16 * kTileRows;
 template <class W>
 constexpr int64_t kBlockPanels = W::kInTileUnit ? 4 : 1;
 
+// From one row of a tile to the next.
+template <class W>
+constexpr int64_t kTileStride = kBlockPanels<W> * kPanelWidth<typename W::T>;
+
 // Writes a finished tile to C, on top of what C holds or of the bias.
-template <typename T>
+template <class W, typename T = typename W::T>
 void finish_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
-                 bool from_c, const T* tile, int64_t stride) {
+                 bool from_c, const T* tile) {
   constexpr int kLanes = Simd<T>::kLanes;
   for (int64_t m = 0; m < height; ++m)
     for (int64_t j = 0; j < width; j += kLanes) {
       T* c = g.c[row + m] + n0 + j;
-      Vec<T> sum = load(tile + m * stride + j);
+      Vec<T> sum = load(tile + m * kTileStride<W> + j);
       if (from_c)
         sum += load_n(c, width - j);
       else if (g.bias)
@@ -47,7 +51,7 @@ template <class W>
 struct Scratch {
   using T = typename W::T;
   alignas(64) T strips[W::kEncodes ? 1 : kBlockRows * kPass<W>];
-  T tile[kTileRows * kBlockPanels<W> * kPanelWidth<T>];
+  T tile[kTileRows * kTileStride<W>];
 };
 
 // Rows [begin, end) at a tile's height, one pass, at most kBlockPanels.
@@ -56,7 +60,6 @@ void multiply_panels(const Gemm<typename W::T>& g, const Share& rows, int64_t k0
                      const Share& panels, Scratch<W>& scratch) {
   using T = typename W::T;
   constexpr int kWidth = kPanelWidth<T>;
-  constexpr int64_t kStride = kBlockPanels<W> * kWidth;
   const int64_t count = panels.end - panels.begin, bytes = panel_bytes<W>(g.depth);
   const int64_t n0 = panels.begin * kWidth, width = smaller(count * kWidth, g.columns - n0);
   const int64_t depth = smaller(kPass<W>, g.depth - k0);
@@ -70,9 +73,9 @@ void multiply_panels(const Gemm<typename W::T>& g, const Share& rows, int64_t k0
     const int64_t ahead = row + height < rows.end ? kPrefetch : bytes;
     const int64_t a_stride = height > 1 ? bytes_between(g.a[row], g.a[row + 1]) : 0;
     multiply_tiles<W>({a, a_stride, panel + k0 * kWidth, groups<W>(depth), bytes, scratch.tile,
-                       kStride, nullptr, 0, kChain<W>, ahead},
+                       kTileStride<W>, nullptr, 0, kChain<W>, ahead},
                       height, count);
-    finish_tile(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile, kStride);
+    finish_tile<W>(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
   }
 }
 
