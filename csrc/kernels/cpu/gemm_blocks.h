@@ -20,90 +20,143 @@ constexpr int64_t kPass = W::kEncodes ? kChain<W> : 2048 / sizeof(typename W::T)
 // Rows that a panel's part is read for at a time.
 constexpr int64_t kBlockRows = 16 * kTileRows;
 
-// Panels that a block of rows takes at a time: the tile unit has to be told its shapes anew for
-// each tile.
+// Bytes of the panels that a block of rows takes at a time: they stay in L2 with the rows, where
+// vectors multiply no faster than L2 gives; the tile unit wants what it can of them from L1.
 template <class W>
-constexpr int64_t kBlockPanels = W::kInTileUnit ? 4 : 1;
+constexpr int64_t kBlockBytes = W::kInTileUnit ? 1 << 16 : 1 << 19;
+
+// Panels that a tile takes at a time: the tile unit has to be told its shapes anew for each.
+template <class W>
+constexpr int64_t kTilePanels = W::kInTileUnit ? 4 : 1;
 
 // From one row of a tile to the next.
 template <class W>
-constexpr int64_t kTileStride = kBlockPanels<W> * kPanelWidth<typename W::T>;
+constexpr int64_t kTileStride = kTilePanels<W> * kPanelWidth<typename W::T>;
 
-// Writes a finished tile to C, on top of what C holds or of the bias.
-template <class W, typename T = typename W::T>
-void finish_tile(const Gemm<T>& g, int64_t row, int64_t height, int64_t n0, int64_t width,
-                 bool from_c, const T* tile) {
-  constexpr int kLanes = Simd<T>::kLanes;
-  for (int64_t m = 0; m < height; ++m)
-    for (int64_t j = 0; j < width; j += kLanes) {
-      T* c = g.c[row + m] + n0 + j;
-      Vec<T> sum = load(tile + m * kTileStride<W> + j);
-      if (from_c)
-        sum += load_n(c, width - j);
-      else if (g.bias)
-        sum += load_n(g.bias + n0 + j, width - j);
-      store_n(c, sum, width - j);
-    }
+// Panels of a block in a pass of that depth.
+template <class W>
+constexpr int64_t block_panels(int64_t depth) {
+  const int64_t bytes = kTilePanels<W> * panel_bytes<W>(depth);
+  return kTilePanels<W> * (0 < bytes && bytes < kBlockBytes<W> ? kBlockBytes<W> / bytes : 1);
 }
 
-// What a call keeps on its stack.
+// A product's working state: about the size of a block of rows, on the stack.
 template <class W>
-struct Scratch {
+class Product {
   using T = typename W::T;
-  alignas(64) T strips[W::kEncodes ? 1 : kBlockRows * kPass<W>];
-  T tile[kTileRows * kTileStride<W>];
-};
+  using Row = typename W::Row;
+  static constexpr int kLanes = Simd<T>::kLanes, kWidth = kPanelWidth<T>;
 
-// Rows [begin, end) at a tile's height, one pass, at most kBlockPanels.
-template <class W>
-void multiply_panels(const Gemm<typename W::T>& g, const Share& rows, int64_t k0,
-                     const Share& panels, Scratch<W>& scratch) {
-  using T = typename W::T;
-  constexpr int kWidth = kPanelWidth<T>;
-  const int64_t count = panels.end - panels.begin, bytes = panel_bytes<W>(g.depth);
-  const int64_t n0 = panels.begin * kWidth, width = smaller(count * kWidth, g.columns - n0);
-  const int64_t depth = smaller(kPass<W>, g.depth - k0);
-  const auto* panel = behind<typename W::Stored>(g.panels, panels.begin * bytes + W::kPanelHead);
-  for (int64_t row = rows.begin, height; row < rows.end; row += height) {
-    height = tile_height(rows.end - row);
-    const typename W::Row* a = W::kEncodes ? behind<typename W::Row>(g.a[row], W::kRowHead)
-                                           : find_row<W>(scratch.strips, row - rows.begin, depth);
-    for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g.c[row + m] + n0);
-    // The last rows ask for the next panel's part.
-    const int64_t ahead = row + height < rows.end ? kPrefetch : bytes;
-    const int64_t a_stride = height > 1 ? bytes_between(g.a[row], g.a[row + 1]) : 0;
-    multiply_tiles<W>({a, a_stride, panel + k0 * kWidth, groups<W>(depth), bytes, scratch.tile,
-                       kTileStride<W>, nullptr, 0, kChain<W>, ahead},
-                      height, count);
-    finish_tile<W>(g, row, height, n0, width, g.accumulate || k0 > 0, scratch.tile);
+ public:
+  explicit Product(const Gemm<T>& g) : g_(g) {}
+
+  void run(const Share& rows, const Share& panels) {
+    for (int64_t row = rows.begin; row < rows.end; row += kBlockRows)
+      for (begin_ = 0; begin_ == 0 || begin_ < g_.depth; begin_ += kPass<W>) {
+        depth_ = smaller(kPass<W>, g_.depth - begin_);
+        const Share block{row, smaller(row + kBlockRows, rows.end)};
+        if constexpr (!W::kEncodes) prepare(block);
+        const int64_t step = block_panels<W>(depth_);
+        for (int64_t panel = panels.begin; panel < panels.end; panel += step)
+          multiply_block(block, {panel, smaller(panel + step, panels.end)});
+      }
   }
-}
 
-// The strips of a block of rows for one pass.
-template <typename T>
-void prepare_block(const Gemm<T>& g, const Share& rows, int64_t k0, int64_t depth, T* strips) {
-  const auto at = [&](int64_t i) {
-    return static_cast<const T*>(g.a[rows.begin + i]) + k0 * g.a_stride;
-  };
-  if (g.a_stride == 1)
-    copy_to_strips(at, rows.end - rows.begin, depth, strips);
-  else
-    copy_columns_to_strips(at(0), g.a_stride, rows.end - rows.begin, depth, strips);
-}
+ private:
+  // This pass's part of a block of rows.
+  void prepare(const Share& rows) {
+    const int64_t count = rows.end - rows.begin;
+    const auto at = [&](int64_t i) {
+      return static_cast<const T*>(g_.a[rows.begin + i]) + begin_ * g_.a_stride;
+    };
+    if (g_.a_stride == 1)
+      copy_to_strips(at, count, depth_, strips_);
+    else
+      copy_columns_to_strips(at(0), g_.a_stride, count, depth_, strips_);
+  }
+
+  // Tile by tile of rows, each of which stays in L1.
+  void multiply_block(const Share& rows, const Share& panels) {
+    const int64_t bytes = panel_bytes<W>(g_.depth);
+    for (int64_t row = rows.begin, height; row < rows.end; row += height) {
+      height = tile_height(rows.end - row);
+      Tile<W> tile{rows_of_tile(rows, row),
+                   height > 1 ? bytes_between(g_.a[row], g_.a[row + 1]) : 0,
+                   nullptr,
+                   groups<W>(depth_),
+                   bytes,
+                   tile_,
+                   kTileStride<W>,
+                   nullptr,
+                   0,
+                   kChain<W>};
+      // The last of many rows ask for the next block.
+      if (row > rows.begin && row + height == rows.end)
+        tile.ahead = (panels.end - panels.begin) * bytes;
+      for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels<W>) {
+        const int64_t count = smaller(kTilePanels<W>, panels.end - panel);
+        tile.panels =
+            behind<typename W::Stored>(g_.panels, panel * bytes + W::kPanelHead) + begin_ * kWidth;
+        for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g_.c[row + m] + panel * kWidth);
+        multiply_tiles<W>(tile, height, count);
+        for (int64_t i = 0; i < count; ++i)
+          finish(row, height, (panel + i) * kWidth, tile_ + i * kWidth);
+      }
+    }
+  }
+
+  const Row* rows_of_tile(const Share& block, int64_t row) const {
+    return W::kEncodes ? behind<Row>(g_.a[row], W::kRowHead)
+                       : find_row<W>(strips_, row - block.begin, depth_);
+  }
+
+  // Writes what a tile has of one panel to C: on top of what C holds, or of the bias.
+  void finish(int64_t row, int64_t height, int64_t n0, const T* tile) const {
+    if (n0 + kWidth > g_.columns) return finish_last(row, height, n0, tile);
+    if (from_c())
+      write(row, height, n0, tile, [](const T* c, int64_t j) { return load(c + j); });
+    else if (g_.bias)
+      write(row, height, n0, tile,
+            [bias = g_.bias + n0](const T*, int64_t j) { return load(bias + j); });
+    else
+      for (int64_t m = 0; m < height; ++m, tile += kTileStride<W>)
+        for (int j = 0; j < kWidth; j += kLanes) store(g_.c[row + m] + n0 + j, load(tile + j));
+  }
+
+  template <class Onto>
+  void write(int64_t row, int64_t height, int64_t n0, const T* tile, const Onto& onto) const {
+    for (int64_t m = 0; m < height; ++m, tile += kTileStride<W>) {
+      T* const c = g_.c[row + m] + n0;
+      for (int j = 0; j < kWidth; j += kLanes) store(c + j, load(tile + j) + onto(c, j));
+    }
+  }
+
+  // The columns end in this panel.
+  void finish_last(int64_t row, int64_t height, int64_t n0, const T* tile) const {
+    for (int64_t m = 0; m < height; ++m, tile += kTileStride<W>)
+      for (int64_t j = 0, n; (n = g_.columns - n0 - j) > 0; j += kLanes) {
+        T* const c = g_.c[row + m] + n0 + j;
+        Vec<T> sum = load(tile + j);
+        if (from_c())
+          sum += load_n(c, n);
+        else if (g_.bias)
+          sum += load_n(g_.bias + n0 + j, n);
+        store_n(c, sum, n);
+      }
+  }
+  bool from_c() const { return g_.accumulate || begin_ > 0; }
+
+  const Gemm<T>& g_;
+  int64_t begin_ = 0, depth_ = 0;  // of the pass
+  alignas(64) T strips_[W::kEncodes ? 1 : kBlockRows * kPass<W>];
+  T tile_[kTileRows * kTileStride<W>];
+};
 
 // GemmKernels::multiply.
 template <class W>
 void multiply(const Gemm<typename W::T>& g, int64_t row_begin, int64_t row_end, int64_t panel_begin,
               int64_t panel_end) {
-  Scratch<W> scratch;
-  for (int64_t row = row_begin; row < row_end; row += kBlockRows)
-    for (int64_t k0 = 0; k0 == 0 || k0 < g.depth; k0 += kPass<W>) {
-      const Share rows{row, smaller(row + kBlockRows, row_end)};
-      if constexpr (!W::kEncodes)
-        prepare_block(g, rows, k0, smaller(kPass<W>, g.depth - k0), scratch.strips);
-      for (int64_t p = panel_begin; p < panel_end; p += kBlockPanels<W>)
-        multiply_panels(g, rows, k0, {p, smaller(p + kBlockPanels<W>, panel_end)}, scratch);
-    }
+  Product<W>(g).run({row_begin, row_end}, {panel_begin, panel_end});
 }
 
 }  // namespace seq2seq_ext::SEQ2SEQ_EXT_ISA
