@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <queue>
 #include <tuple>
+#include <utility>
 
 #include "sampling.h"
 
@@ -23,33 +23,6 @@ int64_t pool_size(const SearchOptions& options, int64_t beams) {
   const int64_t returned = std::min(options.n_best, beams);
   if (options.early_stopping == EarlyStopping::kExact) return returned;
   return std::max<int64_t>(returned, std::lround(options.patience * beams));
-}
-
-// Calls take(item) on the items of sorted lists in their common order, (key desc, list asc),
-// until it returns false. item(list, rank, &item) is false behind a list's end.
-template <class Item, class ItemAt, class Take>
-void merge_lists(int64_t lists, const ItemAt& item_at, const Take& take) {
-  struct Head {
-    Item item;
-    int64_t list, rank;
-    bool operator<(const Head& other) const {  // a queue's top is its largest
-      return item.key != other.item.key ? item.key < other.item.key : list > other.list;
-    }
-  };
-  std::vector<Head> room;
-  room.reserve(lists);
-  std::priority_queue<Head> heads({}, std::move(room));
-  const auto push = [&](int64_t list, int64_t rank) {
-    Item item;
-    if (item_at(list, rank, &item)) heads.push({item, list, rank});
-  };
-  for (int64_t list = 0; list < lists; ++list) push(list, 0);
-  while (!heads.empty()) {
-    const Head head = heads.top();
-    heads.pop();
-    if (!take(head.item)) return;
-    push(head.list, head.rank + 1);
-  }
 }
 
 }  // namespace
@@ -82,15 +55,16 @@ void Group::advance(const SearchOptions& options, const GroupRows& rows, std::ve
                     int64_t* tokens, int64_t* parents) {
   ++length_;
   best_ends_ = false;
-  Step step{options, rows, *used, tokens, parents, {}, {}, {}};
+  Step step{options, rows, *used, tokens, parents, {}, {}, std::move(spare_)};
   if (options.coverage_penalty != CoveragePenalty::kNone) grow_coverage(&step);
   if (needs_ranking(step))
     for (size_t beam = 0; beam < live_.size(); ++beam) step.ranked.push_back(rank(step, beam));
+  step.survivors.clear();
   step.survivors.reserve(beams_);
   take_all(&step);
   if (step.survivors.empty() && pool_.is_empty())
     for (const Live& dying : live_) end(options, dying, Reason::kDead);
-  live_ = std::move(step.survivors);
+  spare_ = std::exchange(live_, std::move(step.survivors));
   best_has_ended_ |= best_ends_;
   for (int64_t place = live_.size(); place < beams_; ++place) place_has_ended_[place] = true;
   if (options.finished == Finished::kShrink) slots_ -= step.ended;
@@ -181,21 +155,38 @@ std::vector<Group::Candidate> Group::rank(const Step& step, int64_t beam) const 
   return row;
 }
 
-// Calls take(candidate) on the candidates in their order until it returns false.
+// The candidate at a rank of those of a live hypothesis; false if it has no more.
+bool Group::ranked_candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const {
+  if (step.ranked.empty()) return candidate(step, beam, rank, found);
+  if (rank == static_cast<int64_t>(step.ranked[beam].size())) return false;
+  *found = step.ranked[beam][rank];
+  return true;
+}
+
+// Calls take(candidate) on the candidates in their order, (key desc, beam asc), until it returns
+// false.
 template <class Take>
-void Group::walk(const Step& step, const Take& take) const {
-  const auto at = [&](int64_t beam, int64_t rank, Candidate* found) {
-    if (step.ranked.empty()) return candidate(step, beam, rank, found);
-    if (rank == static_cast<int64_t>(step.ranked[beam].size())) return false;
-    *found = step.ranked[beam][rank];
-    return true;
+void Group::walk(const Step& step, const Take& take) {
+  heads_.clear();
+  const auto push = [&](int64_t beam, int64_t rank) {
+    Head head{{}, rank};
+    if (!ranked_candidate(step, beam, rank, &head.candidate)) return;
+    heads_.push_back(head);
+    std::push_heap(heads_.begin(), heads_.end());
   };
-  merge_lists<Candidate>(live_.size(), at, take);
+  for (size_t beam = 0; beam < live_.size(); ++beam) push(beam, 0);
+  while (!heads_.empty()) {
+    std::pop_heap(heads_.begin(), heads_.end());
+    const Head head = heads_.back();
+    heads_.pop_back();
+    if (!take(head.candidate)) return;
+    push(head.candidate.beam, head.rank + 1);
+  }
 }
 
 // Banks of candidates that have come equally far in their phrases, taken from in turn, the
 // furthest bank first: so unlikely phrases are not crowded out (Post and Vilar 2018).
-std::vector<Group::Candidate> Group::interleave_banks(const Step& step) const {
+std::vector<Group::Candidate> Group::interleave_banks(const Step& step) {
   struct Place {
     int64_t turn, bank;
     Candidate candidate;

@@ -69,6 +69,15 @@ class Group {
     int64_t beam;
     int64_t token;
   };
+  // The next of a live hypothesis' candidates; a heap's first comes before all others.
+  struct Head {
+    Candidate candidate;
+    int64_t rank;
+    bool operator<(const Head& other) const {
+      return candidate.key != other.candidate.key ? candidate.key < other.candidate.key
+                                                  : candidate.beam > other.candidate.beam;
+    }
+  };
   struct Step {
     const SearchOptions& options;
     const GroupRows& rows;
@@ -86,9 +95,10 @@ class Group {
   bool needs_ranking(const Step& step) const;
   std::vector<Candidate> rank(const Step& step, int64_t beam) const;
   bool candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const;
+  bool ranked_candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const;
   template <class Take>
-  void walk(const Step& step, const Take& take) const;
-  std::vector<Candidate> interleave_banks(const Step& step) const;
+  void walk(const Step& step, const Take& take);
+  std::vector<Candidate> interleave_banks(const Step& step);
   void take_all(Step* step);
   bool take(Step* step, const Candidate& candidate);
   Live extend(const Step& step, const Candidate& candidate, bool ends);
@@ -105,6 +115,8 @@ class Group {
   bool best_has_ended_ = false;
   std::vector<bool> place_has_ended_;  // read under EarlyStopping::kPlaces
   std::vector<Live> live_;
+  std::vector<Live> spare_;  // memory for the next step's
+  std::vector<Head> heads_;  // of one walk
   Pool pool_;
   PrefixTree tree_;
 };
