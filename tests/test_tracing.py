@@ -4,6 +4,7 @@ import pytest
 import torch
 from seq2seq_cases import data, make
 from torch import nn
+from torch.autograd import forward_ad
 
 import seq2seq_ext
 from seq2seq_ext import ops
@@ -57,6 +58,20 @@ def test_a_step_of_the_model_compiles():
     assert_compiles(step, model, src, src_lengths, tgt[:, 0])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.not_emulated("a trace takes no dispatch mode")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("cell", [False, True])
+def test_a_trace_of_torch_jit_gives_the_same_bits(dtype, cell):
+    module = seq2seq_ext.LSTMCell(5, 6) if cell else seq2seq_ext.LSTM(5, 6, num_layers=2)
+    module.inference_dtype = dtype
+    x, other = torch.randn(2, 4, 3, 5).select(1, 0) if cell else torch.randn(2, 4, 3, 5)
+    with torch.no_grad():
+        module(x)  # it keeps packed weights from now on
+        traced = torch.jit.trace(module, (x,))
+        assert torch.equal(traced(other)[0], module(other)[0])
+
+
 OPS = {
     "lstm": lambda x, w: ops.lstm(x, w.new_zeros(1, 2, 4), w.new_zeros(1, 2, 4), lstm_weights(w)),
     "linear": lambda x, w: ops.linear(x, w.new_zeros(4, 3)),
@@ -66,6 +81,25 @@ OPS = {
 
 def lstm_weights(like):
     return [p.detach().to(like.device) for p in nn.LSTM(3, 4).parameters()]
+
+
+TANGENTS = {
+    **OPS,
+    "lstm": lambda x, w: seq2seq_ext.LSTM(3, 4).requires_grad_(False)(x),
+    "additive_attention": lambda x, w: ops.additive_attention(x, x, torch.ones(3), x),
+    "log_softmax_topk": lambda x, w: ops.log_softmax_topk(x[0], 2),
+    "linear_cross_entropy": lambda x, w: ops.linear_cross_entropy(x[0], x[1], torch.tensor([0, 1])),
+}
+
+
+@pytest.mark.not_emulated("a dual tensor takes no dispatch mode")
+@pytest.mark.parametrize("op", TANGENTS)
+def test_no_op_loses_a_tangent(op):
+    x = torch.randn(5, 2, 3)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(NotImplementedError, match=rf"^{op}: \w+: expected no tangent"):
+            TANGENTS[op](dual, torch.empty(0))
 
 
 @pytest.mark.not_emulated(

@@ -11,10 +11,17 @@ inline void check_defined(const char* op, const char* name, const at::Tensor& t)
   TORCH_CHECK_TYPE(t.defined(), op, ": ", name, ": expected a Tensor, got None");
 }
 
+// A kernel would lose a tangent without a word.
+inline void check_differentiable(const char* op, const char* name, const at::Tensor& t) {
+  TORCH_CHECK_NOT_IMPLEMENTED(!t._fw_grad(0).defined(), op, ": ", name,
+                              ": expected no tangent (forward-mode gradients), got one");
+}
+
 inline void check_floating(const char* op, const char* name, const at::Tensor& t) {
   check_defined(op, name, t);
   TORCH_CHECK_TYPE(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op, ": ", name,
                    ": expected float32 or float64, got ", t.scalar_type());
+  check_differentiable(op, name, t);
 }
 
 inline void check_like(const char* op, const char* name, const at::Tensor& t,
@@ -24,6 +31,7 @@ inline void check_like(const char* op, const char* name, const at::Tensor& t,
                    like.scalar_type(), " like ", like_name, ", got ", t.scalar_type());
   TORCH_CHECK_VALUE(t.device() == like.device(), op, ": ", name, ": expected on ", like.device(),
                     " like ", like_name, ", got ", t.device());
+  check_differentiable(op, name, t);
 }
 
 inline void check_shape(const char* op, const char* name, const at::Tensor& t,

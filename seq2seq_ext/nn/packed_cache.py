@@ -93,7 +93,7 @@ def packed_weights(
     def make() -> list[Tensor]:
         return [pack(layer, dtype) for layer in layers]
 
-    if not torch.compiler.is_compiling():
+    if not _is_traced():
         cache = module.__dict__.get("_packed_cache")
         if cache is None:
             cache = module.__dict__["_packed_cache"] = PackedCache()
@@ -111,7 +111,7 @@ def kept_inference(
     None before the first call of inference, and where every op must show: in a trace, with the
     reference.
     """
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or reference_active():
+    if _is_traced() or reference_active():
         return None
     attributes = module.__dict__
     cache: PackedCache | None = attributes.get("_packed_cache")
@@ -129,6 +129,11 @@ def kept_inference(
             mode, tuple(names), weights, entry.state, entry.value
         )
     return cache.inference
+
+
+def _is_traced() -> bool:
+    """Whether what runs now is kept, and run again without this module: every op must show."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def forget_packed_weights(module: nn.Module) -> None:
