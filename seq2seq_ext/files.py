@@ -1,5 +1,6 @@
 """Files that are either wholly written or not there at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         mode: ``"w"`` (UTF-8 text, ``\\n`` kept as it is) or ``"wb"``.
 
     Raises:
-        OSError: the folder can't be written.
+        OSError: the folder can't be written, or ``path`` is one itself.
 
     Example:
         >>> import pathlib, tempfile
@@ -39,7 +40,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         'whole'
     """
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
+    descriptor, temporary = _temporary_beside(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with os.fdopen(descriptor, mode, **text) as file:  # type: ignore[call-overload]
@@ -53,6 +54,16 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _temporary_beside(path: Path) -> tuple[int, str]:
+    """An open file and its name; errors name ``path``, and come before anything is written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        return tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _umask() -> int:

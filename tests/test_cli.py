@@ -130,9 +130,19 @@ def test_translate_replaces_unknown_tokens(tmp_path: Path) -> None:
 def test_translate_standard_input(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"abc\r\nba")))
-    assert main(["translate", str(model)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    """As a file: a mark of the byte order is no text, and a bad line is named."""
+
+    def translate(data: bytes) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return main(["translate", str(model), "--scores"])
+
+    assert translate(b"abc\r\nba") == 0
+    plain = capsys.readouterr().out
+    assert len(plain.splitlines()) == 2
+    assert translate(b"\xef\xbb\xbfabc\nba\n") == 0
+    assert capsys.readouterr().out == plain
+    assert translate(b"abc\n\xff\n") == 2
+    assert "standard input: line 2: not UTF-8" in capsys.readouterr().err
 
 
 def test_plots_are_pictures(model: Path, tmp_path: Path) -> None:
@@ -220,7 +230,11 @@ def _mistakes(model: Path, corpus: Path, folder: Path) -> dict[str, tuple[list[s
         ),
         "output folder": (
             ["translate", str(model), str(corpus), "--output", str(folder / "no" / "out")],
-            "No such file",
+            "no/out: No such file",
+        ),
+        "folder as output": (
+            ["translate", str(model), str(corpus), "--output", str(folder)],
+            f"{folder}: Is a directory",
         ),
     }
 

@@ -5,7 +5,6 @@ number of the input line, the score and the translation, separated by tabs.
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from seq2seq_ext.cli.parser import add_machine, add_search, existing, search_options, set_threads
 from seq2seq_ext.files import atomic_write
 from seq2seq_ext.plotting import plot_alignment, require_matplotlib
-from seq2seq_ext.text.corpus import read_lines, read_tsv
+from seq2seq_ext.text.corpus import lines_of, read_lines, read_tsv
 from seq2seq_ext.text.features import read_features
 from seq2seq_ext.training.distributed import choose_device
 from seq2seq_ext.translator import Translation, Translator
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.plot.mkdir(parents=True, exist_ok=True)
     translator = load_translator(arguments)
     if arguments.input is None or str(arguments.input) == "-":
-        lines = [line.rstrip("\r\n") for line in _standard_input()]
+        lines = lines_of(sys.stdin.buffer.read(), "standard input")
     else:
         lines = read_lines(arguments.input)
     if arguments.lexicon is not None and not arguments.replace_unknown:
@@ -76,13 +75,6 @@ def load_translator(arguments: argparse.Namespace) -> Translator:
     )
     translator.parts.model.to(choose_device(arguments.device))
     return translator
-
-
-def _standard_input() -> Iterator[str]:
-    try:
-        yield from io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n")
-    except UnicodeDecodeError:
-        raise ValueError("standard input: not UTF-8 text") from None
 
 
 def _translate(

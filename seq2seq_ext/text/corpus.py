@@ -26,12 +26,16 @@ def read_lines(path: str | Path) -> list[str]:
         ValueError: the file isn't UTF-8; the message names the file and the line.
         OSError: the file can't be read.
     """
-    data = Path(path).read_bytes()
+    return lines_of(Path(path).read_bytes(), str(path))
+
+
+def lines_of(data: bytes, name: str) -> list[str]:
+    """What :func:`read_lines` makes of a file's bytes; ``name`` begins the message."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}: line {line}: not UTF-8 text") from None
+        raise ValueError(f"{name}: line {line}: not UTF-8 text") from None
     # Not splitlines(): that one also splits at separators that may be part of a text.
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
