@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import seq2seq_ext
-from benchmarks import floors, pictures
+from benchmarks import floors, pictures, rivals
 
 NAMES = (
     "lstm",
@@ -32,7 +32,8 @@ def main() -> None:
         if name not in NAMES + ON_GPU:
             parser.error(f"name: expected one of {', '.join(NAMES + ON_GPU)}, got {name!r}")
     info = seq2seq_ext.info()
-    print(", ".join(f"{key} {value}" for key, value in info.items()))
+    system = floors.system()
+    print(", ".join(f"{key} {value}" for key, value in {**system, **info}.items()))
     machine = floors.machine()
     for threads, rates in machine.items():
         print(f"{threads}: " + ", ".join(f"{k} {v / 1e9:.0f} G/s" for k, v in rates.items()))
@@ -43,9 +44,8 @@ def main() -> None:
             comparisons.append(comparison)
     if args.json:
         rows = [comparison.to_dict() for comparison in comparisons]
-        args.json.write_text(
-            json.dumps({"info": info, "machine": machine, "rows": rows}, indent=2, default=str)
-        )
+        told = {"system": system, "info": info, "machine": machine, "absent": rivals.absent}
+        args.json.write_text(json.dumps({**told, "rows": rows}, indent=2, default=str))
     if args.pictures:
         pictures.draw(comparisons, args.pictures)
 

@@ -1,5 +1,7 @@
 """The machine's best rates, and the least time that a piece of work can take on it."""
 
+import os
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,6 +92,19 @@ def _cache_size() -> int:
 def memory_of(size: float) -> str:
     """Where weights of so many bytes are in the long run."""
     return "DRAM" if size > _cache_size() else "L3"
+
+
+def system() -> dict[str, str]:
+    """What the figures are measured on, and under."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cpus": str(os.cpu_count()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
 def machine() -> dict[str, dict[str, float]]:

@@ -3,6 +3,8 @@
 import importlib
 from types import ModuleType
 
+absent: dict[str, str] = {}  # what load has not found, and why
+
 DECODERS = ("joeynmt", "opennmt", "transformers", "beamgrad")
 
 
@@ -14,9 +16,12 @@ def load(name: str, *, on_gpu: bool = False) -> ModuleType | None:
     try:
         module = importlib.import_module(f"benchmarks.rivals.{name}")
     except ImportError as error:
-        print(f"    without {name}: {error}")
-        return None
+        return _without(name, str(error))
     if on_gpu and not getattr(module, "HAS_CUDA", True):
-        print(f"    without {name}: it was built without CUDA")
-        return None
+        return _without(name, "it was built without CUDA")
     return module
+
+
+def _without(name: str, why: str) -> None:
+    print(f"    without {name}: {why}")
+    absent[name] = why
