@@ -16,7 +16,7 @@ from seq2seq_ext.decoding import (
     BeamSearchResult,
     beam_search,
 )
-from seq2seq_ext.decoding.device_search import DeviceBeamSearch
+from seq2seq_ext.decoding.device_search import Candidates, DeviceBeamSearch
 
 EOS = 2
 PLAIN = BeamSearchOptions(bos_id=1, eos_id=EOS, pad_id=0, beam_size=4, n_best=2, max_length=9)
@@ -48,6 +48,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "within_the_beam": {"early_stopping": "none", "eos_beyond_beam": False},
     "coverage": {"coverage_penalty": "gnmt", "beta": 0.3, "length_penalty": "gnmt", "n_best": 4},
     "too_much": {"coverage_penalty": "summary", "beta": 0.5, "early_stopping": "heuristic"},
+    "ancestral": {"sampling": "ancestral", "n_best": 4, "length_penalty": "average"},
+    "ancestral_and_many": {"sampling": "ancestral", "beam_size": 35, "n_best": 35},
+    "ancestral_coverage": {"sampling": "ancestral", "coverage_penalty": "summary", "beta": 0.5},
+    "gumbel": {"sampling": "gumbel", "n_best": 4},
+    "gumbel_heuristic": {"sampling": "gumbel", "early_stopping": "heuristic", "seed": 2**64 - 1},
+    "gumbel_to_the_end": {"sampling": "gumbel", "early_stopping": "none", "eos_id": (2, 5)},
+    "gumbel_and_many": {"sampling": "gumbel", "beam_size": 35, "n_best": 35},
     "coverage_ranks": {"coverage_penalty": "summary", "beta": 0.5, "coverage_stepwise": True},
 }
 # Positions of the source that count, for each of three sentences; there are as many as the longest.
@@ -75,6 +82,17 @@ RULES: dict[str, dict[str, Any]] = {
         "prefix": (6, 3, 3),
         "force_eos": True,
     },
+    "top_k": {"top_k": 3, "no_repeat_ngram_size": 1, "min_length": 4},
+    "sampled": {"sampling": "gumbel", "seed": 2**63 + 5, "min_length": 4},
+    "sampled_hot": {"sampling": "ancestral", "temperature": 1.9, "no_repeat_ngram_size": 2},
+    "sampled_top_k": {"sampling": "gumbel", "top_k": 7, "min_length": 4, "banned": [(4, 5)]},
+    "sampled_top_1": {"sampling": "ancestral", "top_k": 1, "repetition_penalty": 1.3},
+    "sampled_to_nothing": {
+        "sampling": "gumbel",
+        "no_repeat_ngram_size": 1,
+        "max_length": 14,
+        "min_length": 13,
+    },
     "nothing_but_prefix": {"prefix": (6, 3, 3), "max_length": 3},
 }
 
@@ -92,6 +110,17 @@ def attention_of(rows: int) -> Tensor:
     return ((torch.randn(rows, max(SOURCE_LENGTHS)) * 4).softmax(1) * 4).round() / 4
 
 
+def perturbed_order(
+    log_probs: Tensor, tokens: Tensor, options: BeamSearchOptions
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As a sampling search would be offered them."""
+    if options.sampling == "none":
+        return log_probs, tokens, None
+    perturbed = log_probs.double() - torch.rand(log_probs.shape).log().neg().log()
+    perturbed, order = perturbed.sort(1, descending=True)
+    return log_probs.gather(1, order), tokens.gather(1, order), perturbed
+
+
 def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str = "cpu") -> None:
     """Steps side by side with the host's engine, until that is done and once more."""
     lengths = SOURCE_LENGTHS[:batch]
@@ -99,15 +128,21 @@ def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str =
     ours = DeviceBeamSearch(batch, options, torch.device(device), lengths)
     width = min(vocabulary, options.beam_size + len(options.eos_ids))
     while not host.done:
-        log_probs, tokens = candidates(ours.rows, vocabulary, width)
+        log_probs, tokens, perturbed = perturbed_order(
+            *candidates(ours.rows, vocabulary, width), options
+        )
+        noisy = None if perturbed is None else perturbed.numpy()
         attention = attention_of(ours.rows) if options.needs_attention else None
         weights = None if attention is None else attention.double().numpy()
-        expected = host._engine.advance(log_probs.double().numpy(), tokens.numpy(), None, weights)
+        expected = host._engine.advance(log_probs.double().numpy(), tokens.numpy(), noisy, weights)
         shown = None if attention is None else attention.to(device)
-        found = ours.choose(log_probs.to(device), tokens.to(device), shown)
+        offered = Candidates(
+            *(c if c is None else c.to(device) for c in (log_probs, tokens, perturbed))
+        )
+        found = ours.choose(offered, shown)
         for theirs, got in zip(expected, found, strict=True):
             assert torch.equal(torch.from_numpy(theirs), got.cpu())
-    tokens, parents = ours.choose(log_probs.to(device), tokens.to(device), shown)
+    tokens, parents = ours.choose(offered, shown)
     assert (tokens == options.pad_id).all()
     assert torch.equal(parents.cpu(), torch.arange(ours.rows))
     theirs, got = host.result(), ours.result()
@@ -116,14 +151,15 @@ def check(options: BeamSearchOptions, batch: int, vocabulary: int, device: str =
 
 
 def offers(
-    log_probs: Tensor, tokens: Tensor, row: int, without: tuple[int, ...]
+    values: Tensor, tokens: Tensor, row: int, without: tuple[int, ...] = ()
 ) -> dict[int, float]:
-    pairs = zip(tokens[row].tolist(), log_probs[row].tolist(), strict=True)
-    return {t: log_prob for t, log_prob in pairs if log_prob > -torch.inf and t not in without}
+    pairs = zip(tokens[row].tolist(), values[row].tolist(), strict=True)
+    return {t: value for t, value in pairs if value > -torch.inf and t not in without}
 
 
-def check_rules(options: BeamSearchOptions, vocabulary: int, device: str) -> None:
-    """The candidates of live rows are the host's, in every step."""
+def check_rules(told: BeamSearchOptions, vocabulary: int, device: str) -> None:
+    """The candidates of live rows are the host's, in every step, and noise the same number."""
+    options = [replace(told, seed=told.seed and told.seed - i) for i in range(3)]
     host = BeamSearch(3, options)
     ours = DeviceBeamSearch(3, options, torch.device(device))
     while not host.done:
@@ -131,20 +167,28 @@ def check_rules(options: BeamSearchOptions, vocabulary: int, device: str) -> Non
         logits = torch.randn(ours.rows, vocabulary)
         logits[:, 4:8] += 4
         logits[:, EOS] -= 3
-        log_probs, tokens, _ = (torch.as_tensor(c) for c in host._engine.choose(logits.numpy()))
+        offered = host._engine.choose(logits.numpy())
+        log_probs, tokens, perturbed = (torch.as_tensor(c) for c in offered)
         found = ours.candidates(logits.to(device))
         for row in host.live_rows.nonzero().flatten().tolist():
             # EOS that comes too early may be banned or passed over.
-            early = options.eos_ids if host.steps + 1 < options.min_length else ()
-            expected_row = offers(log_probs, tokens, row, early)
-            got_row = offers(*found, row, early)
+            leaves_out = told.sampling != "none" or told.top_k
+            is_early = host.steps + 1 < told.min_length and not leaves_out
+            without = told.eos_ids if is_early else ()
+            expected_row = offers(log_probs, tokens, row, without)
+            got_row = offers(*found[:2], row, without)
             assert list(got_row)[: len(expected_row)] == list(expected_row)[: len(got_row)]
             for token in got_row.keys() & expected_row.keys():
                 assert got_row[token] == pytest.approx(expected_row[token], abs=1e-6)
-            assert len(got_row) >= min(len(expected_row), options.beam_size)
-        expected = host._engine.advance(log_probs.numpy(), tokens.numpy(), None, None)
+            assert len(got_row) >= min(len(expected_row), told.beam_size, ours._width())
+            if told.sampling == "gumbel":
+                noisy = offers(perturbed, tokens, row)
+                assert found.perturbed is not None
+                assert offers(found.perturbed, found.tokens, row) == pytest.approx(noisy, abs=1e-6)
+        expected = host._engine.advance(log_probs.numpy(), tokens.numpy(), perturbed.numpy(), None)
         host.steps += 1
-        chosen = ours.choose(log_probs.to(device), tokens.to(device))
+        same = (c.to(device) for c in (log_probs, tokens, perturbed))
+        chosen = ours.choose(Candidates(*same))
         for theirs, mine in zip(expected, chosen, strict=True):
             assert torch.equal(torch.from_numpy(theirs), mine.cpu())
 
@@ -172,9 +216,9 @@ def test_candidates_of_a_linear_layer_are_those_of_its_logits() -> None:
             found = search.linear_candidates(vectors, weight, bias)
             expected = search.candidates(ops.linear(vectors, weight, bias))
             for a, b in zip(found, expected, strict=True):
-                assert torch.equal(a, b)
+                assert a is b is None or torch.equal(a, b)
             assert search._rules()[0][:, 0].max() == search._rules()[1][:, 0].max() == step
-            search.choose(*found)
+            search.choose(found)
 
 
 def emulated_check(options: BeamSearchOptions, batch: int, vocabulary: int, seed: int) -> None:
@@ -215,7 +259,7 @@ def test_rows_that_offer_nothing_die(poison: float, told: dict[str, Any]) -> Non
                 None,
                 None if attention is None else attention.double().numpy(),
             )
-            found = ours.choose(log_probs, tokens, attention)
+            found = ours.choose(Candidates(log_probs, tokens), attention)
             for theirs, got in zip(expected, found, strict=True):
                 assert torch.equal(torch.from_numpy(theirs), got)
     assert host.result().hypotheses == ours.result().hypotheses
@@ -224,6 +268,7 @@ def test_rows_that_offer_nothing_die(poison: float, told: dict[str, Any]) -> Non
 def test_what_it_does_not_know_is_left_to_the_host() -> None:
     known = {"return_attention": True, "early_stopping": "first", "banned": [3], "temperature": 2}
     assert DeviceBeamSearch.knows([replace(PLAIN, **known)] * 2)
+    assert DeviceBeamSearch.knows([replace(PLAIN, sampling="gumbel", seed=i) for i in range(2)])
     assert not DeviceBeamSearch.knows([PLAIN, replace(PLAIN, beam_size=2)])
     for other in (
         {"no_repeat_ngram_size": 2, "max_length": 5000},
@@ -233,8 +278,8 @@ def test_what_it_does_not_know_is_left_to_the_host() -> None:
         {"early_stopping": "top"},
         {"repetition_penalty": 1.2, "max_length": 5000},
         {"rules_on": "log_probs"},
-        {"top_k": 3},
-        {"sampling": "gumbel"},
+        {"top_p": 0.9},
+        {"sampling": "gumbel", "top_k": 5000},
         {"shortlist": [2, 3]},
         {"on_step": print},
     ):
@@ -246,12 +291,12 @@ def test_wrong_state_is_refused() -> None:
     log_probs, tokens = candidates(8, 11, 5)
     with emulated_cuda():
         with pytest.raises(ValueError, match=r"^beam_search_step: log_probs: expected shape"):
-            search.choose(log_probs[:3], tokens[:3])
+            search.choose(Candidates(log_probs[:3], tokens[:3]))
         with pytest.raises(TypeError, match=r"^beam_search_step: candidates: expected Long"):
-            search.choose(log_probs, tokens.int())
+            search.choose(Candidates(log_probs, tokens.int()))
         search._counters = search._counters[:1]
         with pytest.raises(ValueError, match=r"^beam_search_step: counters: expected shape"):
-            search.choose(log_probs, tokens)
+            search.choose(Candidates(log_probs, tokens))
 
 
 def test_attention_that_is_too_short_is_refused() -> None:
@@ -293,10 +338,13 @@ def test_a_whole_search_finds_the_same(
     torch.testing.assert_close(found.scores, expected.scores)
 
 
+EXACT = {name for name in OPTIONS if name != "coverage" and not name.startswith("gumbel")}
+
+
 # Bit for bit, which the logarithms of a GPU are not.
 @needs_cuda
 @pytest.mark.cuda
-@pytest.mark.parametrize("name", sorted(OPTIONS.keys() - {"coverage"}))
+@pytest.mark.parametrize("name", sorted(EXACT))
 def test_gpu_takes_the_steps_of_the_host(name: str) -> None:
     check(replace(PLAIN, **OPTIONS[name]), 3, 11, "cuda")
 
@@ -310,7 +358,16 @@ def test_gpu_keeps_rules_as_the_host(name: str) -> None:
 
 @needs_cuda
 @pytest.mark.cuda
-@pytest.mark.parametrize("told", [{}, {"coverage_penalty": "gnmt", "beta": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"coverage_penalty": "gnmt", "beta": 0.3},
+        {"sampling": "gumbel", "n_best": 4, "seed": 7},
+        {"sampling": "ancestral", "n_best": 4, "top_k": 9},
+    ],
+    ids=str,
+)
 def test_gpu_finds_what_the_cpu_finds(told: dict[str, Any]) -> None:
     """A search over a step function, n-best and all."""
     options = replace(PLAIN, **told)

@@ -16,6 +16,7 @@ ARCHITECTURES = (80, 90, 100)
 # ops whose twin on the CPU is no op, but an engine
 ENGINES = {
     "beam_search_step",
+    "beam_search_draw",
     "beam_search_coverage",
     "beam_search_rules",
     "log_softmax_topk.ruled",

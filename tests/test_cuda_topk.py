@@ -7,6 +7,7 @@ from emulated_cuda import emulated_cuda
 from test_topk import ROWS, check
 
 from seq2seq_ext import ops, reference
+from seq2seq_ext.reference.sampling import gumbel
 
 INF = float("inf")
 SIZES = [(1, 1), (63, 65), (513, 6), (2049, 3), (20_001, 11), (140_000, 2)]  # V, k
@@ -62,12 +63,42 @@ def test_rules_change_logits_before_they_count(dtype: torch.dtype) -> None:
     seen = torch.cat([counts[:, None], tokens], 1)
     with emulated_cuda():
         ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
-        found = ruled(logits, None, seen, 0.7, 1.6, 12)
+        found = ruled(logits, None, seen, 0.7, 1.6, None, 12)[:2]
         assert all(map(torch.equal, found, ops.log_softmax_topk(expected, 12)))
         with pytest.raises(ValueError, match=r"^log_softmax_topk: temperature: expected above 0"):
-            ruled(logits, None, seen, 0.0, 1.6, 12)
+            ruled(logits, None, seen, 0.0, 1.6, None, 12)
         with pytest.raises(ValueError, match=r"^log_softmax_topk: seen: expected contiguous \[4"):
-            ruled(logits, None, seen[1:], 0.7, 1.6, 12)
+            ruled(logits, None, seen[1:], 0.7, 1.6, None, 12)
+        with pytest.raises(ValueError, match=r"^log_softmax_topk: places: expected contiguous \[4"):
+            ruled(logits, None, None, 0.7, 1.6, torch.zeros(3, 2, dtype=torch.int64), 12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("vocabulary", "k"), [(7, 7), (700, 12), (9000, 3)])
+def test_noise_decides_which_are_best(vocabulary: int, k: int, dtype: torch.dtype) -> None:
+    """That of the reference, on every row's own log-probs; a banned token comes last."""
+    logits = torch.randn(3, vocabulary, dtype=dtype) * 2
+    logits[1, ::2] = -INF
+    listed = torch.tensor([[1, vocabulary - 1]] * 3)
+    seeds, steps, lanes = (5, 2**64 - 1, 2**63), (0, 3, 9), (4, 0, 1)
+    words = [
+        (s - (s >> 63 << 64), t | i << 32) for s, t, i in zip(seeds, steps, lanes, strict=True)
+    ]
+    noise = [
+        [gumbel(*place, token) for token in range(vocabulary)]
+        for place in zip(seeds, steps, lanes, strict=True)
+    ]
+    with emulated_cuda():
+        ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
+        log_probs, tokens, perturbed = ruled(logits, listed, None, 0.5, 1.0, torch.tensor(words), k)
+    expected = (logits / 0.5).double().log_softmax(1)
+    expected[:, vocabulary - 1] = -INF
+    best = (expected + torch.tensor(noise, dtype=torch.float64)).sort(
+        dim=1, descending=True, stable=True
+    )
+    assert torch.equal(tokens, best.indices[:, :k])
+    torch.testing.assert_close(perturbed, best.values[:, :k], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(log_probs.double(), expected.gather(1, tokens), rtol=0, atol=1e-5)
 
 
 def test_minus_infinity_comes_last() -> None:

@@ -39,6 +39,10 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "ngrams": {"no_repeat_ngram_size": 1, "length_penalty": "gnmt", "max_length": 12},
     "coverage": {"coverage_penalty": "gnmt", "beta": 0.4, "coverage_stepwise": True},
     "penalty": {"repetition_penalty": 1.4, "temperature": 0.8},
+    "top_k": {"top_k": 2, "min_length": 3},
+    "ancestral": {"sampling": "ancestral", "temperature": 0.7, "min_length": 3},
+    "gumbel": {"sampling": "gumbel", "seed": 3},
+    "drawn": {"sampling": "gumbel", "top_k": 5, "seed": 3},
 }
 
 
@@ -85,7 +89,8 @@ def over_steps(decoder: AttentionalDecoder, memory: Memory, options: Any) -> Bea
 def on_device(decoder: AttentionalDecoder, memory: Memory, options: Any) -> BeamSearchResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AttentionalDecoder, "logits", None)  # nobody makes any
-        search = search_on_device(decoder, memory.lengths, options, memory.memory.device)
+        told = [options] * len(memory.lengths)
+        search = search_on_device(decoder, memory.lengths, told, memory.memory.device)
         return generate_on_device(decoder, memory, search)
 
 
@@ -122,14 +127,16 @@ def test_a_source_has_the_same_bits_beside_any_options(
     seen = []
     options = [
         OPTIONS,
-        replace(OPTIONS, temperature=0.7, top_k=9, max_length=11, pad_id=1),
+        replace(OPTIONS, temperature=0.7, top_p=0.9, max_length=11, pad_id=1),
         replace(OPTIONS, beam_size=2, n_best=1, max_length=14),
         replace(OPTIONS),
         replace(OPTIONS, on_step=lambda progress: seen.append(progress.sentence)),
         options_of("rules"),
+        replace(OPTIONS, sampling="ancestral", seed=5),
+        replace(OPTIONS, sampling="ancestral", seed=6),
     ]
     model = make(torch.float32, **MODELS[name])
-    src, src_lengths, _, _ = data(model, (5, 0, 7, 1, 4, 6))
+    src, src_lengths, _, _ = data(model, (5, 0, 7, 1, 4, 6, 3, 3))
     on_cpu = model.generate(src, src_lengths, options)
     monkeypatch.setattr(DeviceBeamSearch, "runs", lambda _, told: DeviceBeamSearch.knows(told))
     with emulated_cuda():
@@ -163,7 +170,7 @@ def test_questions_may_come_at_any_step(monkeypatch: pytest.MonkeyPatch, steps: 
         assert_same_bits(on_device(decoder, memory, options), expected)
 
 
-@pytest.mark.parametrize("search", ["plain", "ngrams"])
+@pytest.mark.parametrize("search", ["plain", "ngrams", "ancestral", "gumbel"])
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_past_the_end_change_nothing(name: str, search: str) -> None:
     options = options_of(search)
@@ -207,7 +214,8 @@ def test_the_host_looks_at_an_answer_behind_the_next_steps(monkeypatch: pytest.M
 
 def test_the_default_device_is_of_no_matter() -> None:
     decoder, memory = start(make())
-    search = search_on_device(decoder, memory.lengths, OPTIONS, memory.memory.device)
+    told = [OPTIONS] * len(memory.lengths)
+    search = search_on_device(decoder, memory.lengths, told, memory.memory.device)
     with emulated_cuda():
         expected = generate_on_device(decoder, memory, search)
     with torch.device("meta"):
@@ -252,10 +260,11 @@ class Recording(TorchDispatchMode):
                     place.copy_(value)
 
 
+@pytest.mark.parametrize("search", ["ngrams", "ancestral", "gumbel"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_recorded_step_is_every_step(name: str) -> None:
+def test_a_recorded_step_is_every_step(name: str, search: str) -> None:
     """Nothing that changes from step to step lies in Python."""
-    options = replace(options_of("ngrams"), return_attention=name != "no_attention")
+    options = replace(options_of(search), return_attention=name != "no_attention")
     decoder, memory = start(make(**MODELS[name]))
     searches = [DeviceBeamSearch(4, options, torch.device("cpu")) for _ in range(2)]
     steps = [FixedStep(decoder, memory, search) for search in searches]
@@ -354,7 +363,8 @@ def test_gpu_search_waits_for_nothing_but_answers(monkeypatch: pytest.MonkeyPatc
     src, src_lengths, _, _ = (each.cuda() for each in data(model))
     expected = model.generate(src, src_lengths, options)
     memory = model.encode(src, src_lengths)
-    search = search_on_device(model.decoder, src_lengths, options, src.device)
+    told = [options] * len(src_lengths)
+    search = search_on_device(model.decoder, src_lengths, told, src.device)
     torch.cuda.set_sync_debug_mode("error")
     try:
         found = generate_on_device(model.decoder, memory, search)

@@ -134,25 +134,32 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor(b!) counters, Tensor(c!) pool, Tensor(d!) nodes, Tensor eos_ids, Tensor scores, "
       "Tensor? terms, bool ranks_with_coverage, int min_length, str early_stopping, bool "
       "eos_beyond_beam, bool full_pool_is_closed, "
-      "bool count_eos, int monotone_from, int pad_id) -> (Tensor tokens, Tensor parents)");
+      "bool count_eos, int monotone_from, int pad_id, str sampling, Tensor? perturbed, "
+      "Tensor(e!)? keys, Tensor(f!)? places) -> (Tensor tokens, Tensor parents)");
+  // Of a row's candidates the best `width` by log-prob plus the noise of its place.
+  def("beam_search_draw(Tensor log_probs, Tensor candidates, Tensor places, int width) "
+      "-> (Tensor log_probs, Tensor candidates, Tensor perturbed)");
   // grown, terms: what kernels/cuda/beam_search.h has of coverage [rows, S].
   def("beam_search_coverage(Tensor coverage, Tensor attention, Tensor lengths, str penalty, "
       "float beta) -> (Tensor grown, Tensor terms)");
   // listed, seen: [rows, 1 + most], what each row may or may not say and what it has said, as in
   // kernels/cuda/topk.h.
   def("beam_search_rules(Tensor sums, Tensor counters, Tensor nodes, Tensor eos_ids, "
-      "int ngram_size, int? bos_id, Tensor banned, Tensor prefix, bool force_eos, bool lists_seen) "
+      "int min_length, int ngram_size, int? bos_id, Tensor banned, Tensor prefix, bool force_eos, "
+      "bool lists_seen) "
       "-> (Tensor listed, Tensor seen)");
   def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");
   // Of a search on a GPU; listed, seen: as beam_search_rules gives them. The log-probs of halves
-  // are float32.
+  // are float32. perturbed: log-probs plus the noise of places, by which k are the best; empty
+  // without.
   def("log_softmax_topk.ruled(Tensor logits, Tensor? listed, Tensor? seen, float temperature, "
-      "float penalty, int k) -> (Tensor log_probs, Tensor indices)");
+      "float penalty, Tensor? places, int k) "
+      "-> (Tensor log_probs, Tensor indices, Tensor perturbed)");
   def("linear_log_softmax_topk.ruled(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, "
-      "Tensor? listed, Tensor? seen, float temperature, float penalty, int k) "
-      "-> (Tensor log_probs, Tensor indices)");
+      "Tensor? listed, Tensor? seen, float temperature, float penalty, Tensor? places, int k) "
+      "-> (Tensor log_probs, Tensor indices, Tensor perturbed)");
 }
 
 }  // namespace seq2seq_ext

@@ -1,14 +1,21 @@
 """Beam search whose state lies on a GPU: no step waits for it."""
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from seq2seq_ext.decoding.device_tables import (
+    banned_sequences,
+    by_length,
+    noise_places,
+    pool_size,
+    score_table,
+)
+from seq2seq_ext.decoding.native_options import options_of_sentences
 from seq2seq_ext.decoding.options import BeamSearchOptions
 from seq2seq_ext.decoding.result import BeamSearchResult
 from seq2seq_ext.decoding.step import check_attention, check_vocabulary
@@ -41,10 +48,14 @@ _KNOWN = {
     "prefix",
     "force_eos",
     "rules_see_bos",
+    "top_k",
+    "sampling",
+    "seed",
     "return_attention",
 }
 _STOPS = {"exact", "heuristic", "first", "none"}
 _LONGEST_PATH = 4096  # that rules read; as in csrc/kernels/cuda/beam_search.h
+_MOST_DRAWN_FROM = 4096  # tokens that top_k leaves to sampling; as there
 _MISSING = -1  # the reason where there is no hypothesis
 
 # Words of the structs of csrc/kernels/cuda/beam_search.h.
@@ -52,14 +63,14 @@ _COUNTERS, _ENDED, _NODE = 4, 7, 3
 
 
 class DeviceBeamSearch:
-    """:class:`BeamSearch` on a GPU, for sentences that are all told the same.
+    """:class:`BeamSearch` on a GPU, for sentences that are all told the same but for their seeds.
 
     Finds the same, bit for bit, from the same candidates. Whether it is done is asked once in a
     few steps, and the answer looked at a few steps later; those taken in vain change nothing.
 
     Args:
         batch_size: sentences.
-        options: of all sentences; see :meth:`knows`.
+        options: of all sentences, or one for each; see :meth:`knows`.
         device: where logits come from.
         source_lengths: of each sentence; read where there is a coverage penalty.
     """
@@ -83,23 +94,24 @@ class DeviceBeamSearch:
         defaults = {field.name: field.default for field in fields(first)}
         others = (name for name in defaults if name not in _KNOWN)
         return (
-            all(each is first or each == first for each in options)
+            all(each is first or each.without_seed() == first.without_seed() for each in options)
             and first.early_stopping in _STOPS
             and (not _reads_paths(first) or first.max_length <= _LONGEST_PATH)
+            and (first.sampling == "none" or first.top_k <= _MOST_DRAWN_FROM)
             and all(getattr(first, name) == defaults[name] for name in others)
         )
 
     def __init__(
         self,
         batch_size: int,
-        options: BeamSearchOptions,
+        options: BeamSearchOptions | Sequence[BeamSearchOptions],
         device: torch.device,
         source_lengths: Sequence[int] | Tensor | None = None,
     ) -> None:
-        self.options = [options] * batch_size
+        self.options = options_of_sentences("DeviceBeamSearch", batch_size, options)
+        self._told = options = self.options[0]
         self.rows = batch_size * options.beam_size
         self.steps = 0
-        self._told = options
         beams, length = options.beam_size, options.max_length
 
         def zeros(*shape: int) -> Tensor:
@@ -107,17 +119,23 @@ class DeviceBeamSearch:
 
         self._sums = torch.zeros(batch_size, beams, dtype=torch.float64, device=device)
         self._counters = zeros(batch_size, _COUNTERS)
-        self._counters[:, 1] = 1
-        self._pool = zeros(batch_size, _pool_size(options), _ENDED)
+        self._counters[:, 1] = beams if options.sampling == "ancestral" else 1
+        self._pool = zeros(batch_size, pool_size(options), _ENDED)
         self._nodes = zeros(length, self.rows, _NODE)
         self._eos_ids = torch.tensor(options.eos_ids, device=device)
-        self._banned = _by_length(_banned_sequences(options)).to(device)
+        self._banned = by_length(banned_sequences(options)).to(device)
         self._prefix = torch.tensor(options.prefix, dtype=torch.int64, device=device)
-        self._scores = _score_table(options).to(device)
+        self._scores = score_table(options).to(device)
         self._coverage: _Coverage | None = None
         if options.coverage_penalty != "none":
             assert source_lengths is not None  # who takes options has asked for them
             self._coverage = _Coverage(options, self.rows, source_lengths, device)
+        self._keys: Tensor | None = None
+        self._places: Tensor | None = None
+        if options.sampling != "none":
+            self._places = noise_places(self.options).to(device)
+        if options.sampling == "gumbel":
+            self._keys = torch.zeros_like(self._sums)
         self._asked: _Answer | None = None
 
     @property
@@ -138,7 +156,7 @@ class DeviceBeamSearch:
     def check_vocabulary(self, where: str, vocabulary: int) -> None:
         """Every token that the options name is one of the V."""
         told = self._told
-        named = [*told.eos_ids, *told.prefix, *itertools.chain(*_banned_sequences(told))]
+        named = [*told.eos_ids, *told.prefix, *itertools.chain(*banned_sequences(told))]
         named += [told.bos_id] * told.rules_see_bos
         check_vocabulary(where, vocabulary, self.options[:1], max(named))
 
@@ -147,27 +165,41 @@ class DeviceBeamSearch:
         if self._coverage is not None:
             self._coverage.check("BeamSearch.advance", attention)
         self.steps += 1
-        return self.choose(*self.candidates(logits), attention)
+        return self.choose(self.candidates(logits), attention)
 
-    def candidates(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Each row's best that the search may choose from: log-probs ``[N, W]``, tokens."""
+    def candidates(self, logits: Tensor) -> "Candidates":
+        """Each row's best that the search may choose from."""
         wide = logits if logits.dtype == torch.float64 else logits.float()
-        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.log_softmax_topk.ruled(
-            wide.detach(), *self._rules(), self._width(logits.shape[1])
-        )
-        return found
+        ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
+        return self._chosen(logits.shape[1], lambda *told: ruled(wide.detach(), *told))
 
     def linear_candidates(
         self, vectors: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> "Candidates":
         """Those of ``linear(vectors, weight, bias)``, bit for bit, whose logits nobody sees."""
-        found: tuple[Tensor, Tensor] = torch.ops.seq2seq_ext.linear_log_softmax_topk.ruled(
-            vectors, weight, bias, None, *self._rules(), self._width(weight.shape[0])
+        ruled = torch.ops.seq2seq_ext.linear_log_softmax_topk.ruled
+        return self._chosen(
+            weight.shape[0], lambda *told: ruled(vectors, weight, bias, None, *told)
         )
-        return found
 
-    def _width(self, vocabulary: int) -> int:
-        return min(self._told.beam_size + len(self._told.eos_ids), vocabulary)
+    def _chosen(
+        self, vocabulary: int, topk: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    ) -> "Candidates":
+        """What a top-k finds that is told rules, noise and how many."""
+        most = min(self._told.top_k or vocabulary, vocabulary)
+        width = min(self._width(), most)
+        if self._places is None:
+            return Candidates(*topk(*self._rules(), None, width)[:2])
+        if not self._told.top_k:
+            return Candidates(*topk(*self._rules(), self._places, width))
+        log_probs, tokens, _ = topk(*self._rules(), None, most)
+        draw = torch.ops.seq2seq_ext.beam_search_draw
+        return Candidates(*draw(log_probs, tokens, self._places, width))
+
+    def _width(self) -> int:
+        """How many candidates of a row can matter."""
+        told = self._told
+        return 1 if told.sampling == "ancestral" else told.beam_size + len(told.eos_ids)
 
     def _rules(self) -> tuple[Tensor | None, Tensor | None, float, float]:
         """What each row may or may not say, what it has said, temperature and penalty, as
@@ -181,6 +213,7 @@ class DeviceBeamSearch:
             self._counters,
             self._nodes,
             self._eos_ids,
+            told.min_length,
             told.no_repeat_ngram_size,
             told.bos_id if told.rules_see_bos else None,
             self._banned,
@@ -191,9 +224,9 @@ class DeviceBeamSearch:
         return listed, seen if penalises else None, told.temperature, told.repetition_penalty
 
     def choose(
-        self, log_probs: Tensor, candidates: Tensor, attention: Tensor | None = None
+        self, offered: "Candidates", attention: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One step from each row's best candidates ``[N, W]``: ``tokens [N]``, ``parents [N]``.
+        """One step from each row's best candidates: ``tokens [N]``, ``parents [N]``.
 
         All that it counts is counted on the device, so that a graph may replay it.
         """
@@ -201,8 +234,8 @@ class DeviceBeamSearch:
         if self._coverage is not None and attention is not None:
             terms = self._coverage.grow(attention)
         tokens, parents = torch.ops.seq2seq_ext.beam_search_step(
-            log_probs,
-            candidates,
+            offered.log_probs,
+            offered.tokens,
             self._sums,
             self._counters,
             self._pool,
@@ -212,13 +245,18 @@ class DeviceBeamSearch:
             terms,
             told.coverage_stepwise,
             told.min_length,
-            told.early_stopping,
+            # Samples go on until all have ended.
+            "none" if told.sampling == "ancestral" else told.early_stopping,
             told.eos_beyond_beam,
             told.full_pool == "first",
             told.count_eos,
             # The shortest that counts as one token; with a reward there is none.
             told.max_length + 1 if told.word_reward else 1 - told.length_offset,
             told.pad_id,
+            told.sampling,
+            offered.perturbed,
+            self._keys,
+            self._places,
         )
         if self._coverage is not None:
             self._coverage.move(parents)
@@ -259,6 +297,14 @@ class DeviceBeamSearch:
             reasons=torch.where(exists, ended[..., 3], _MISSING),
             rows=rows,
         )
+
+
+class Candidates(NamedTuple):
+    """Each row's best, best first: under sampling by ``perturbed``, log-probs plus noise."""
+
+    log_probs: Tensor  # [N, W]
+    tokens: Tensor  # [N, W]
+    perturbed: Tensor | None = None  # [N, W]
 
 
 class _Coverage:
@@ -323,45 +369,10 @@ def _as_double(words: Tensor) -> Tensor:
     return words.contiguous().view(torch.float64)
 
 
-def _pool_size(options: BeamSearchOptions) -> int:
-    """As Group's."""
-    if options.early_stopping == "exact":
-        return options.n_best
-    return max(options.n_best, math.floor(options.patience * options.beam_size + 0.5))
-
-
 def _reads_paths(options: BeamSearchOptions) -> bool:
     """Whether a rule looks at what a row has said, or at its length."""
     rules = options.no_repeat_ngram_size, options.banned, options.prefix, options.force_eos
-    return any(rules) or options.repetition_penalty != 1
-
-
-def _banned_sequences(options: BeamSearchOptions) -> Sequence[Sequence[int]]:
-    return cast(Sequence[Sequence[int]], options.banned)  # as options keep them
-
-
-def _by_length(sequences: Sequence[Sequence[int]]) -> Tensor:
-    """``[n, 1 + longest]``: each behind its length."""
-    longest = max(map(len, sequences), default=0)
-    rows = [[len(each), *each, *[0] * (longest - len(each))] for each in sequences]
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), 1 + longest)
-
-
-def _score_table(options: BeamSearchOptions) -> Tensor:
-    """``[2, max_length + 1, 2]``: reward and normaliser by length, without and with EOS."""
-
-    def entry(length: int, has_eos: bool) -> list[float]:
-        counted = length + options.length_offset - (has_eos and not options.count_eos)
-        normaliser = 1.0
-        if counted >= 1:
-            normaliser = {
-                "none": lambda: 1.0,
-                "power": lambda: math.pow(counted, options.alpha),
-                "gnmt": lambda: math.pow((5.0 + counted) / 6.0, options.alpha),
-                "average": lambda: float(counted),
-            }[options.length_penalty]()
-        return [options.word_reward * counted, normaliser]
-
-    lengths = range(options.max_length + 1)
-    table = [[entry(length, has_eos) for length in lengths] for has_eos in (False, True)]
-    return torch.tensor(table, dtype=torch.float64)
+    # An EOS that comes too early is passed over, where no other token is left out for it.
+    leaves_out = options.sampling != "none" or options.top_k > 0
+    too_early = leaves_out and options.min_length > 1
+    return any(rules) or options.repetition_penalty != 1 or too_early

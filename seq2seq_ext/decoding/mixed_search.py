@@ -34,20 +34,21 @@ def placed(
     if len(parts) > 1:
         return MixedBeamSearch(host, device, parts)
     [(told, sentences)] = parts.items()
-    return host if told is None else _on_device(host, sentences, told, device)
+    return host if told is None else _on_device(host, sentences, device)
 
 
 def _parts(
     options: Sequence[BeamSearchOptions], device: torch.device
 ) -> dict[BeamSearchOptions | None, list[int]]:
-    """Sentences by the options under which a GPU searches them; None: on the host."""
+    """Sentences by the options, but for seeds, under which a GPU searches them; None: on the
+    host."""
     stay = {
         id(each): DeviceBeamSearch.runs(device, [each])
         for each in {id(one): one for one in options}.values()
     }
     parts: dict[BeamSearchOptions | None, list[int]] = {}
     for sentence, each in enumerate(options):
-        parts.setdefault(each if stay[id(each)] else None, []).append(sentence)
+        parts.setdefault(each.without_seed() if stay[id(each)] else None, []).append(sentence)
     return parts
 
 
@@ -68,9 +69,7 @@ class MixedBeamSearch:
         rows = torch.split(self._unmoved, beams)
         self._parts = [
             _Part(
-                _on_host(host, sentences)
-                if told is None
-                else _on_device(host, sentences, told, device),
+                _on_host(host, sentences) if told is None else _on_device(host, sentences, device),
                 torch.tensor(sentences, device="cpu"),
                 torch.cat([rows[i] for i in sentences]),
             )
@@ -136,8 +135,9 @@ class _Part:
 
 
 def _on_device(
-    whole: BeamSearch, sentences: Sequence[int], told: BeamSearchOptions, device: torch.device
+    whole: BeamSearch, sentences: Sequence[int], device: torch.device
 ) -> DeviceBeamSearch:
+    told = [whole.options[i] for i in sentences]
     return DeviceBeamSearch(len(sentences), told, device, _lengths(whole, sentences))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -365,6 +365,10 @@ class BeamSearchOptions:
     def needs_source_length(self) -> bool:
         """Whether the search must be told how long the source is."""
         return self.max_length_ratio > 0 or self.coverage_penalty != "none"
+
+    def without_seed(self) -> "BeamSearchOptions":
+        """What else it is told."""
+        return replace(self, seed=0) if self.seed else self
 
     def length_limit(self, source_length: int) -> int:
         """The longest hypothesis for a source of this length."""

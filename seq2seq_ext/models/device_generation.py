@@ -1,7 +1,7 @@
 """Beam search of a model whose whole step stays on a GPU, which a CUDA graph replays."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seq2seq_ext.decoding import BeamSearchOptions, BeamSearchResult
 from seq2seq_ext.decoding.device_search import DeviceBeamSearch
+from seq2seq_ext.decoding.native_options import changed_options
 from seq2seq_ext.decoding.result import gather_attention
 from seq2seq_ext.decoding.step import leaves, reorder
 from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, State
@@ -18,14 +19,15 @@ from seq2seq_ext.models.attentional_decoder import AttentionalDecoder, Memory, S
 def search_on_device(
     decoder: AttentionalDecoder,
     source_lengths: Tensor,
-    options: BeamSearchOptions,
+    options: Sequence[BeamSearchOptions],
     device: torch.device,
 ) -> DeviceBeamSearch:
     """What :func:`generate_on_device` searches with, under options that the device knows.
 
     Made before the encoder runs: what is copied to the device waits for all that it has to do.
     """
-    told = replace(options, return_attention=decoder.attention is not None)
+    has_attention = decoder.attention is not None
+    told = changed_options(options, lambda each: replace(each, return_attention=has_attention))
     search = DeviceBeamSearch(len(source_lengths), told, device, source_lengths)
     search.check_vocabulary("generate", decoder.config.target_vocabulary_size)
     return search
@@ -118,7 +120,7 @@ class FixedStep:
         vectors, moved, attention = self._decoder.advance(self._tokens, self._state, self._memory)
         weight, bias = self._decoder.output_layer()
         tokens, parents = self._search.choose(
-            *self._search.linear_candidates(self._decoder.project(vectors), weight, bias), attention
+            self._search.linear_candidates(self._decoder.project(vectors), weight, bias), attention
         )
         self._tokens.copy_(tokens)
         for kept, new in zip(_tensors(self._state), _tensors(moved), strict=True):

@@ -175,9 +175,9 @@ class Seq2Seq(torch.nn.Module):
 
         A source's result is bit for bit the same alone and in any batch. A float32 model on the
         CPU decodes natively (:class:`seq2seq_ext.Decoder`); on a GPU, where all sources have the
-        same plain options, a CUDA graph replays the step, and the device never waits for the host:
-        it learns a few steps late that all sentences have stopped. Any other model, other options,
-        and a model with forward hooks call the search's step function in Python.
+        same plain options but for seeds, a CUDA graph replays the step, and the device never waits
+        for the host: it learns a few steps late that all sentences have stopped. Any other model,
+        other options, and a model with forward hooks call the search's step function in Python.
 
         Args:
             src, src_lengths: the source.
@@ -198,7 +198,7 @@ class Seq2Seq(torch.nn.Module):
         try:
             decoder, device = self.decoder, self.bridge.hidden.weight.device
             if self._stays_on_device() and DeviceBeamSearch.runs(device, told):
-                search = search_on_device(decoder, src_lengths, told[0], device)
+                search = search_on_device(decoder, src_lengths, told, device)
                 return generate_on_device(decoder, self._encode(src, src_lengths), search)
             memory = self._encode(src, src_lengths)
             return generate(PackedSteps(decoder), memory, told, decoder.attention is not None)

@@ -1,40 +1,29 @@
 // A warp for each sentence. Its lanes hold the heads of the live rows' candidates and compare them
 // for the next; the first lane gives it its place.
+#include "../search/gumbel.h"
 #include "beam_search.h"
-#include "device.cuh"
+#include "best.cuh"
+#include "drawing.cuh"
+#include "token_rules.cuh"
 
 namespace seq2seq_ext::cuda {
 
 namespace {
 
-constexpr double kNothing = -static_cast<double>(INFINITY);
-
-// The head of a row's candidates that are left, by its key.
-struct Head {
-  double key = kNothing;
-  int64_t beam = INT64_MAX;
-
-  __device__ bool precedes(const Head& other) const {
-    return key > other.key || (key == other.key && beam < other.beam);
-  }
-};
-
 struct SearchKernel {
   static constexpr int kThreads = kWarp, kBlocksPerSm = 16;
   SearchRules rules;
   SearchState state;
-  const double* log_probs;
-  const int64_t* candidates;
-  const double* terms;
+  SearchCandidates offered;
   int64_t *tokens, *parents;
 
   struct Shared {
     SearchCounters now;
     int64_t survivors, met;
-    // Behind it: [K] sums of the survivors, [K] ranks of the heads.
+    // Behind it: [K] sums of the survivors, [K] their keys, [K] ranks of the heads.
   };
 
-  static int64_t shared_bytes(int64_t beams) { return sizeof(Shared) + beams * 16; }
+  static int64_t shared_bytes(int64_t beams) { return sizeof(Shared) + beams * 24; }
 
   __device__ void operator()(char* bytes) const { Sentence(*this, bytes).run(); }
 
@@ -45,14 +34,18 @@ struct SearchKernel {
         : k_(kernel),
           shared_(*reinterpret_cast<Shared*>(bytes)),
           sums_after_(reinterpret_cast<double*>(bytes + sizeof(Shared))),
-          ranks_(reinterpret_cast<int64_t*>(sums_after_ + kernel.rules.beams)),
+          keys_after_(sums_after_ + kernel.rules.beams),
+          ranks_(reinterpret_cast<int64_t*>(keys_after_ + kernel.rules.beams)),
           first_(block_index() * kernel.rules.beams),
           live_(kernel.state.counters[block_index()].live),
           length_(kernel.state.counters[block_index()].length + 1) {}
 
     __device__ void run() {
       SearchCounters& counters = k_.state.counters[block_index()];
-      for (int64_t beam = thread_index(); beam < live_; beam += kWarp) ranks_[beam] = 0;
+      for (int64_t beam = thread_index(); beam < live_; beam += kWarp) {
+        ranks_[beam] = 0;
+        if (k_.offered.order) rank(first_ + beam);
+      }
       if (thread_index() == 0) shared_ = {counters, 0, 0};
       sync_block();
       if (live_ > 0) {
@@ -63,56 +56,85 @@ struct SearchKernel {
       }
       for (int64_t beam = thread_index(); beam < k_.rules.beams; beam += kWarp) {
         const int64_t row = first_ + beam;
-        if (beam < shared_.now.live)
+        if (k_.state.places) k_.state.places[row].step = static_cast<uint32_t>(length_);
+        if (beam < shared_.now.live) {
           k_.state.sums[row] = sums_after_[beam];
-        else
+          if (k_.state.keys) k_.state.keys[row] = keys_after_[beam];
+        } else {
           k_.tokens[row] = k_.rules.pad_id, k_.parents[row] = row;
+        }
       }
     }
 
    private:
     __device__ void take_all() {
-      Head own = best_of_lane();
+      if (k_.rules.sampling == Sampling::kAncestral) {
+        if (thread_index() == 0) take_own();
+        return;
+      }
+      Ranked own = best_of_lane();
       for (;;) {
-        const Head best = best_of_warp(own);
-        if (best.beam == INT64_MAX) return;
-        if (thread_index() == 0) take(best.beam);
+        const Ranked best = best_of_warp(own);
+        if (best.id == INT64_MAX) return;
+        if (thread_index() == 0) take(best);
         sync_block();
         if (shared_.survivors == k_.rules.beams) return;
-        if (best.beam % kWarp == thread_index()) {
-          ++ranks_[best.beam];
+        if (best.id % kWarp == thread_index()) {
+          ++ranks_[best.id];
           own = best_of_lane();
         }
         sync_block();
       }
     }
 
+    // Every sample its own.
+    __device__ void take_own() {
+      for (int64_t beam = 0; beam < live_; ++beam) {
+        const double key = key_of(first_ + beam, 0);
+        if (key > kWorthNothing) take({key, beam});
+      }
+    }
+
     __device__ double log_prob(int64_t place) const {
-      const double value = k_.log_probs[place];
+      const double value = k_.offered.log_probs[place];
       return value > 0 ? 0 : value;  // a NaN stays one
     }
 
-    __device__ Head best_of_lane() const {
-      Head best;
+    // Of the candidate at a rank of a row as it came; kWorthNothing if it is none.
+    __device__ double key_of(int64_t row, int64_t rank) const {
+      const int64_t best = row * k_.rules.width;
+      const double sum = k_.state.sums[row], key = sum + log_prob(best + rank);
+      if (!(key > kWorthNothing)) return kWorthNothing;
+      const double* const perturbed = k_.offered.perturbed;
+      if (k_.rules.sampling == Sampling::kGumbel)
+        return conditioned(sum + perturbed[best + rank], sum + perturbed[best], k_.state.keys[row]);
+      return k_.rules.ranks_with_coverage ? key + term(row, true) : key;
+    }
+
+    // Sorts a row's candidates by their keys; of equals the first stays the first.
+    __device__ void rank(int64_t row) const {
+      const int64_t begin = row * k_.rules.width;
+      double* const keys = k_.offered.keys + begin;
+      int64_t* const order = k_.offered.order + begin;
+      for (int64_t rank = 0; rank < k_.rules.width; ++rank) {
+        const double key = key_of(row, rank);
+        int64_t place = rank;
+        for (; place > 0 && key > keys[place - 1]; --place)
+          keys[place] = keys[place - 1], order[place] = order[place - 1];
+        keys[place] = key, order[place] = rank;
+      }
+    }
+
+    __device__ Ranked best_of_lane() const {
+      Ranked best;
       for (int64_t beam = thread_index(); beam < live_; beam += kWarp) {
         if (ranks_[beam] == k_.rules.width) continue;
         const int64_t row = first_ + beam;
-        Head head;
-        head.key = k_.state.sums[row] + log_prob(row * k_.rules.width + ranks_[beam]);
-        head.beam = beam;
-        if (!(head.key > kNothing)) continue;
-        if (k_.rules.ranks_with_coverage) head.key += term(row, true);
-        if (head.precedes(best)) best = head;
-      }
-      return best;
-    }
-
-    __device__ static Head best_of_warp(Head best) {
-      for (int mask = kWarp / 2; mask > 0; mask /= 2) {
-        Head other;
-        other.key = shuffle_xor(best.key, mask);
-        other.beam = shuffle_xor(best.beam, mask);
-        if (other.precedes(best)) best = other;
+        Ranked head;
+        head.key = k_.offered.order ? k_.offered.keys[row * k_.rules.width + ranks_[beam]]
+                                    : key_of(row, ranks_[beam]);
+        head.id = beam;
+        if (head.key > kWorthNothing && head.precedes(best)) best = head;
       }
       return best;
     }
@@ -123,20 +145,31 @@ struct SearchKernel {
       return false;
     }
 
+    // The place of a beam's head among all candidates.
+    __device__ int64_t place_of_head(int64_t beam) const {
+      const int64_t begin = (first_ + beam) * k_.rules.width, rank = ranks_[beam];
+      return begin + (k_.offered.order ? k_.offered.order[begin + rank] : rank);
+    }
+
     // As Group::take.
-    __device__ void take(int64_t beam) {
+    __device__ void take(const Ranked& head) {
       const SearchRules& rules = k_.rules;
-      const int64_t row = first_ + beam, place = row * rules.width + ranks_[beam];
-      const SearchNode node{row, k_.candidates[place], log_prob(place)};
+      const int64_t row = first_ + head.id, place = place_of_head(head.id);
+      const SearchNode node{row, k_.offered.tokens[place], log_prob(place)};
       const bool ends = is_eos(node.token);
       if (ends && length_ < rules.min_length) return;
       const bool is_in_beam = shared_.met++ < rules.beams;
       const double sum = k_.state.sums[row] + node.log_prob;
       if ((ends || length_ == rules.max_length) && (is_in_beam || rules.ends_beyond_beam))
-        end(sum, term(row, true), length_, ends ? Reason::kEos : Reason::kMaxLength, node);
+        end({sum, head.key, term(row, true)}, length_, ends ? Reason::kEos : Reason::kMaxLength,
+            node);
       if (ends) return;
       const int64_t to = first_ + shared_.survivors;
+      keys_after_[shared_.survivors] = head.key;
       sums_after_[shared_.survivors++] = sum;
+      // Never a row's that is still to come.
+      if (rules.sampling == Sampling::kAncestral)
+        k_.state.places[to].lane = k_.state.places[row].lane;
       k_.tokens[to] = node.token;
       k_.parents[to] = row;
       nodes_of(length_)[to] = node;
@@ -149,7 +182,8 @@ struct SearchKernel {
 
     // Of coverage: of a row as it is, or of what goes on from it.
     __device__ double term(int64_t row, bool is_grown) const {
-      return k_.terms ? k_.terms[is_grown * k_.rules.sentences * k_.rules.beams + row] : 0;
+      const double* const terms = k_.offered.terms;
+      return terms ? terms[is_grown * k_.rules.sentences * k_.rules.beams + row] : 0;
     }
 
     __device__ double score(double sum, int64_t length, bool ends) const {
@@ -157,21 +191,27 @@ struct SearchKernel {
       return (sum + at.reward) / at.normaliser;
     }
 
+    // Of what ends.
+    struct Worth {
+      double sum, key, term;
+    };
+
     // Into the pool, as Pool::add.
-    __device__ void end(double sum, double term, int64_t length, Reason reason,
-                        const SearchNode& last) {
+    __device__ void end(const Worth& of, int64_t length, Reason reason, const SearchNode& last) {
       const SearchRules& rules = k_.rules;
       SearchCounters& now = shared_.now;
       ++now.offered;
       if (rules.full_pool_is_closed && now.ended == rules.pool) return;
       EndedSearch* const pool = k_.state.pool + block_index() * rules.pool;
-      const double worth = score(sum, length, reason == Reason::kEos) + term;
+      const double worth = rules.sampling == Sampling::kGumbel
+                               ? of.key
+                               : score(of.sum, length, reason == Reason::kEos) + of.term;
       int64_t place = now.ended;
       while (place > 0 && worth > pool[place - 1].score) --place;
       if (place == rules.pool) return;
       if (now.ended < rules.pool) ++now.ended;
       for (int64_t i = now.ended - 1; i > place; --i) pool[i] = pool[i - 1];
-      pool[place] = {worth, sum, length, static_cast<int64_t>(reason), last};
+      pool[place] = {worth, of.sum, length, static_cast<int64_t>(reason), last};
     }
 
     __device__ void finish() {
@@ -179,8 +219,8 @@ struct SearchKernel {
       if (shared_.survivors == 0 && now.ended == 0)
         for (int64_t beam = 0; beam < live_; ++beam) {
           const int64_t row = first_ + beam, before = length_ - 1;
-          end(k_.state.sums[row], term(row, false), before, Reason::kDead,
-              before > 0 ? nodes_of(before)[row] : SearchNode{});
+          end({k_.state.sums[row], k_.state.keys ? k_.state.keys[row] : 0, term(row, false)},
+              before, Reason::kDead, before > 0 ? nodes_of(before)[row] : SearchNode{});
         }
       now.length = length_;
       now.live = is_settled() ? 0 : shared_.survivors;
@@ -203,21 +243,26 @@ struct SearchKernel {
     }
 
     __device__ double best_in_reach() const {
-      double best = kNothing;
+      double best = kWorthNothing;
       for (int64_t beam = 0; beam < shared_.survivors; ++beam) {
-        const double sum = sums_after_[beam];
-        const double bound = k_.rules.early_stopping == EarlyStopping::kHeuristic
-                                 ? score(sum, length_, false)
-                                 : best_score_in_reach(sum);
+        const double bound = bound_of(beam);
         best = bound > best ? bound : best;
       }
       return best;
     }
 
+    // Of what becomes of a survivor.
+    __device__ double bound_of(int64_t beam) const {
+      const double sum = sums_after_[beam];
+      if (k_.rules.sampling == Sampling::kGumbel) return keys_after_[beam];
+      return k_.rules.early_stopping == EarlyStopping::kHeuristic ? score(sum, length_, false)
+                                                                  : best_score_in_reach(sum);
+    }
+
     // As the host's.
     __device__ double best_score_in_reach(double sum) const {
       const SearchRules& rules = k_.rules;
-      double best = kNothing;
+      double best = kWorthNothing;
       for (int64_t reached = length_; reached <= rules.max_length; ++reached) {
         if (length_ >= rules.monotone_from && reached > length_ + 1) reached = rules.max_length;
         if (reached == length_ && rules.count_eos) continue;
@@ -229,7 +274,7 @@ struct SearchKernel {
 
     const SearchKernel& k_;
     Shared& shared_;
-    double* const sums_after_;
+    double *const sums_after_, *const keys_after_;
     int64_t* const ranks_;
     const int64_t first_, live_, length_;
   };
@@ -263,106 +308,6 @@ struct CoverageKernel {
   }
 };
 
-// A warp for each row: a lane walks back to the first token, all of them compare.
-struct RulesKernel {
-  static constexpr int kThreads = kWarp, kBlocksPerSm = 16;
-  TokenRules rules;
-  SearchRules search;
-  SearchState state;
-  int64_t listed_size, seen_size;  // of a row's lists
-
-  __device__ void operator()(char* shared) const {
-    const int64_t row = block_index();
-    const SearchCounters& now = state.counters[row / search.beams];
-    int64_t* const listed = rules.listed + row * listed_size;
-    int64_t* const seen = rules.seen ? rules.seen + row * seen_size : nullptr;
-    if (row % search.beams >= now.live) return list_nothing(listed, seen);
-    const Path path = read(row, now.length, reinterpret_cast<int64_t*>(shared));
-    if (seen) list_all(path, seen);
-    if (now.length < rules.prefix_length) {
-      keep_only(rules.prefix + now.length, 1, listed);
-    } else if (rules.force_eos && now.length + 1 == search.max_length) {
-      keep_only(search.eos_ids, search.eos_count, listed);
-    } else {
-      ban(path, listed);
-    }
-  }
-
- private:
-  struct Path {
-    const int64_t* tokens;
-    int64_t length;
-
-    // Whether the first `count` of `other` are its last ones.
-    __device__ bool ends_with(const int64_t* other, int64_t count) const {
-      if (count > length) return false;
-      for (int64_t i = 0; i < count; ++i)
-        if (tokens[length - count + i] != other[i]) return false;
-      return true;
-    }
-  };
-
-  __device__ static void list_nothing(int64_t* listed, int64_t* seen) {
-    if (thread_index() != 0) return;
-    *listed = 0;
-    if (seen) *seen = 0;
-  }
-
-  __device__ static void list_all(const Path& path, int64_t* seen) {
-    if (thread_index() == 0) *seen = path.length;
-    for (int64_t i = thread_index(); i < path.length; i += kWarp) seen[1 + i] = path.tokens[i];
-  }
-
-  __device__ static void keep_only(const int64_t* tokens, int64_t count, int64_t* listed) {
-    if (thread_index() == 0) *listed = -count;
-    for (int64_t i = thread_index(); i < count; i += kWarp) listed[1 + i] = tokens[i];
-  }
-
-  __device__ Path read(int64_t row, int64_t length, int64_t* tokens) const {
-    const bool has_first = rules.first != kNoToken;
-    if (thread_index() == 0) {
-      int64_t at = row;
-      for (int64_t step = length - 1; step >= 0; --step) {
-        const SearchNode& node = state.nodes[step * search.sentences * search.beams + at];
-        tokens[step + has_first] = node.token;
-        at = node.parent;
-      }
-      if (has_first) tokens[0] = rules.first;
-    }
-    sync_block();
-    return {tokens, length + has_first};
-  }
-
-  __device__ void ban(const Path& path, int64_t* listed) const {
-    int64_t count = 0;
-    const int64_t n = rules.ngram_size, ngrams = n ? path.length - n + 1 : 0;
-    for (int64_t first = 0; first < ngrams; first += kWarp) {
-      const int64_t* const ngram = path.tokens + first + thread_index();
-      const bool repeats = first + thread_index() < ngrams && path.ends_with(ngram, n - 1);
-      list(repeats, repeats ? ngram[n - 1] : 0, count, listed);
-    }
-    for (int64_t first = 0; first < rules.banned_count; first += kWarp) {
-      const int64_t i = first + thread_index();
-      const int64_t* const sequence = rules.banned + i * rules.banned_stride;
-      const bool ends = i < rules.banned_count && path.ends_with(sequence + 1, *sequence - 1);
-      list(ends, ends ? sequence[*sequence] : 0, count, listed);
-    }
-    if (thread_index() == 0) *listed = count;
-  }
-
-  // Puts the tokens of all lanes that have one behind the `count` that are there.
-  __device__ static void list(bool has_token, int64_t token, int64_t& count, int64_t* listed) {
-    int64_t up_to_here = count + has_token, all = has_token;
-    for (int mask = 1; mask < kWarp; mask *= 2) {
-      const int64_t other = shuffle_xor(all, mask);
-      if (thread_index() & mask) up_to_here += other;
-      all += other;
-    }
-    count += all;
-    if (has_token) listed[up_to_here] = token;
-  }
-};
-
 }  // namespace
 
 void list_tokens(const TokenRules& rules, const SearchRules& search, const SearchState& state,
@@ -371,11 +316,15 @@ void list_tokens(const TokenRules& rules, const SearchRules& search, const Searc
          search.sentences * search.beams, (1 + search.max_length) * sizeof(int64_t), stream);
 }
 
-void beam_search_step(const SearchRules& rules, const SearchState& state, const double* log_probs,
-                      const int64_t* candidates, const double* terms, int64_t* tokens,
-                      int64_t* parents, Stream stream) {
-  launch(SearchKernel{rules, state, log_probs, candidates, terms, tokens, parents}, rules.sentences,
+void beam_search_step(const SearchRules& rules, const SearchState& state,
+                      const SearchCandidates& offered, int64_t* tokens, int64_t* parents,
+                      Stream stream) {
+  launch(SearchKernel{rules, state, offered, tokens, parents}, rules.sentences,
          SearchKernel::shared_bytes(rules.beams), stream);
+}
+
+void draw(const Draw& in, Stream stream) {
+  launch(DrawKernel{in}, in.rows, in.count * sizeof(double), stream);
 }
 
 void grow_coverage(const CoverageGrowth& in, Stream stream) {

@@ -1,8 +1,9 @@
 // The twin of ../beam_search.h on a GPU: one step of every sentence in one launch, which nobody
 // waits for. Order, sums, scores and pools are the same, bit for bit, for what it knows: sentences
-// that are told the same, Finished::kPool, no groups or sampling, of the rules those in TokenRules
-// and topk.h, and the stops kExact, kHeuristic, kFirst and kNone. But the coverage penalty kGnmt is
-// made of logarithms, and the device rounds its own.
+// that are told the same but for their seeds, Finished::kPool, no groups, of the rules those in
+// TokenRules and topk.h, and the stops kExact, kHeuristic, kFirst and kNone; under
+// Sampling::kAncestral kNone alone. But the coverage penalty kGnmt and Gumbel noise are made of
+// logarithms, and the device rounds its own.
 //
 // B sentences of K beams, N = B * K rows, W candidates a row, P places in a pool.
 #pragma once
@@ -10,6 +11,7 @@
 #include <cstdint>
 
 #include "../search/options.h"
+#include "../search/sampling.h"
 #include "../search/scoring.h"
 #include "types.h"
 
@@ -29,6 +31,7 @@ struct SearchRules {
   int64_t eos_count;
   const LengthScore* scores;  // [2, max_length + 1] by length, of open ones and with EOS
   bool ranks_with_coverage;   // whether live hypotheses are ranked with their terms too
+  Sampling sampling;
 };
 
 // A token, and the row that it was chosen from.
@@ -50,19 +53,43 @@ struct SearchCounters {
   int64_t offered;  // to the pool
 };
 
-// Before the first step: sums and counters zero, but for live = 1.
+// Before the first step: sums, keys and counters zero, but for live = 1, or K under kAncestral;
+// places with their seeds, step 0, and a row's place in its sentence as its lane.
 struct SearchState {
   double* sums;              // [B, K] of live rows
   SearchCounters* counters;  // [B]
   EndedSearch* pool;         // [B, P], best first
   SearchNode* nodes;         // [max_length, N] of the rows after each step
+  double* keys;              // [B, K] what live rows were ranked by; null but under kGumbel
+  NoisePlace* places;        // [B, K] of the next step's noise; null without sampling
 };
 
-// log_probs, candidates: [N, W], each row's best first. terms: of coverage, [2, N], of each row as
-// it is and of what goes on from it; null: 0. tokens, parents: [N] out.
-void beam_search_step(const SearchRules&, const SearchState&, const double* log_probs,
-                      const int64_t* candidates, const double* terms, int64_t* tokens,
-                      int64_t* parents, Stream);
+struct SearchCandidates {
+  const double* log_probs;  // [N, W], each row's best first: under sampling by `perturbed`
+  const int64_t* tokens;    // [N, W]
+  const double* terms;      // [2, N] of coverage, of rows as they are and of what goes on from
+                            // them; null: 0
+  const double* perturbed;  // [N, W] log-probs plus noise; read under kGumbel
+  double* keys;             // [N, W] scratch, and
+  int64_t* order;           // [N, W] scratch, where that order is not theirs: kGumbel; else null
+};
+
+// tokens, parents: [N] out.
+void beam_search_step(const SearchRules&, const SearchState&, const SearchCandidates&,
+                      int64_t* tokens, int64_t* parents, Stream);
+
+// Of a row's `count` tokens the best W by log-prob plus noise.
+struct Draw {
+  int64_t rows, count, width;  // 1 <= width <= count <= kMostDrawnFrom
+  const NoisePlace* places;    // [rows]
+  const double* log_probs;     // [rows, count]
+  const int64_t* tokens;       // [rows, count]
+  double* drawn_log_probs;     // [rows, width] out, -inf where there are no more
+  int64_t* drawn_tokens;       // [rows, width] out
+  double* perturbed;           // [rows, width] out: log-probs plus noise
+};
+constexpr int64_t kMostDrawnFrom = 4096;  // their sums lie in shared memory
+void draw(const Draw&, Stream);
 
 // The mass of attention that each position of the source has had, S of them.
 struct CoverageGrowth {
@@ -85,7 +112,7 @@ struct TokenRules {
   int64_t banned_count, banned_stride;
   const int64_t* prefix;  // [prefix_length]: the first tokens, and no rule holds there
   int64_t prefix_length;
-  bool force_eos;   // only SearchRules' eos_ids at max_length
+  bool force_eos;   // only SearchRules' eos_ids at max_length; none of them before min_length
   int64_t* listed;  // [N, listed_size()] out, as in topk.h; 0 where nothing is live
   int64_t* seen;    // [N, seen_size()] out, the same; or null
 };

@@ -1,142 +1,15 @@
 // First stage: four lanes read a block of logits from shared memory, sum it and choose its best
 // tokens one after the other; no list can overflow, whatever the logits. Second stage: a block of
 // threads chooses among the heads of a row's lists in the same way.
+#include <type_traits>
+
 #include "gemm_tile.cuh"
 #include "topk.h"
+#include "topk_scan.cuh"
 
 namespace seq2seq_ext::cuda {
 
 namespace {
-
-template <typename A>
-__device__ bool is_better(const Token<A>& a, const Token<A>& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-}
-
-template <typename A>
-constexpr A kNothing = -static_cast<A>(INFINITY);
-
-// Behind, and before, every token.
-template <typename A>
-__device__ Token<A> last_token() {
-  return {kNothing<A>, INT64_MAX};
-}
-template <typename A>
-__device__ Token<A> first_token() {
-  return {static_cast<A>(INFINITY), -1};
-}
-
-template <typename A>
-__device__ Token<A> better_of_lanes(Token<A> token, int lanes) {
-  for (int mask = lanes / 2; mask > 0; mask /= 2) {
-    const Token<A> other{shuffle_xor(token.logit, mask), shuffle_xor(token.id, mask)};
-    if (is_better(other, token)) token = other;
-  }
-  return token;
-}
-
-constexpr int kScanLanes = 4, kLaneLogits = kScanned / kScanLanes;
-
-// Where logit i lies in shared memory: a word is left out behind what a lane reads, so that lanes
-// read from different banks.
-template <typename T>
-__host__ __device__ constexpr int64_t scan_place(int64_t i) {
-  constexpr int64_t kWord = sizeof(T) < 4 ? 4 / sizeof(T) : 1;
-  return i + i / kLaneLogits * kWord;
-}
-
-// What TopkRules say of one row.
-template <typename A>
-struct RowRules {
-  A temperature, penalty;
-  const int64_t *seen, *listed;
-
-  // Of the tokens from `first` on.
-  __device__ void adjust(A (&logits)[kLaneLogits], int64_t first) const {
-    if (temperature != 1)
-#pragma unroll
-      for (int i = 0; i < kLaneLogits; ++i) logits[i] /= temperature;
-    uint32_t is_seen = 0;
-    for (int64_t i = seen ? *seen : 0; i > 0; --i) {
-      const int64_t place = seen[i] - first;
-      if (place >= 0 && place < kLaneLogits) is_seen |= 1u << place;
-    }
-#pragma unroll
-    for (int i = 0; i < kLaneLogits; ++i)
-      if (is_seen >> i & 1) logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
-  }
-
-  __device__ int64_t bans() const { return listed && *listed > 0 ? *listed : 0; }
-  __device__ bool keeps_few() const { return listed && *listed < 0; }
-  __device__ bool keeps(int64_t token) const {
-    for (int64_t i = 1; i <= -*listed; ++i)
-      if (listed[i] == token) return true;
-    return false;
-  }
-};
-
-// Where the results of a block go.
-template <typename A>
-struct ScanResult {
-  BlockSum* sum;
-  Token<A>* offers;
-};
-
-// Reads a block of n logits, of the tokens from first_id on; `begin` is its place among those in
-// shared memory. All lanes of a warp call, four for each block; those without a block with n = 0.
-// Behind the end of a row there is nothing, and its ids come behind all that there are.
-template <typename T>
-__device__ void scan_block(const T* shared, int64_t begin, int64_t n, int64_t first_id,
-                           int64_t offers, const RowRules<Acc<T>>& rules,
-                           const ScanResult<Acc<T>>& out) {
-  using A = Acc<T>;
-  const int lane = lane_index() % kScanLanes;
-  const int64_t skipped = lane * kLaneLogits;
-  A logits[kLaneLogits], max = kNothing<A>;
-  int has_nan = 0;
-#pragma unroll
-  for (int i = 0; i < kLaneLogits; ++i)
-    logits[i] = skipped + i < n ? to_acc(shared[scan_place<T>(begin + skipped + i)]) : kNothing<A>;
-  rules.adjust(logits, first_id + skipped);
-#pragma unroll
-  for (int i = 0; i < kLaneLogits; ++i) {
-    has_nan |= logits[i] != logits[i];
-    max = logits[i] > max ? logits[i] : max;
-  }
-#pragma unroll
-  for (int mask = kScanLanes / 2; mask > 0; mask /= 2) {
-    const A other = shuffle_xor(max, mask);
-    max = other > max ? other : max;
-    has_nan |= shuffle_xor(has_nan, mask);
-  }
-  double sum = 0;
-  if (max - max == 0)
-#pragma unroll
-    for (int i = 0; i < kLaneLogits; ++i) sum += exp(logits[i] - max);
-#pragma unroll
-  for (int mask = kScanLanes / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-  if (lane == 0 && n > 0)
-    *out.sum = {has_nan ? static_cast<double>(NAN) : static_cast<double>(max), sum};
-  for (int64_t b = rules.bans(); b > 0; --b)
-#pragma unroll
-    for (int i = 0; i < kLaneLogits; ++i)
-      if (first_id + skipped + i == rules.listed[b]) logits[i] = kNothing<A>;
-  if (rules.keeps_few())
-#pragma unroll
-    for (int i = 0; i < kLaneLogits; ++i)
-      if (!rules.keeps(first_id + skipped + i)) logits[i] = kNothing<A>;
-  Token<A> last = first_token<A>();
-  for (int64_t i = 0; i < offers; ++i) {
-    Token<A> best = last_token<A>();
-#pragma unroll
-    for (int j = 0; j < kLaneLogits; ++j) {
-      const Token<A> token{logits[j], first_id + skipped + j};
-      if (is_better(last, token) && is_better(token, best)) best = token;
-    }
-    last = better_of_lanes(best, kScanLanes);
-    if (lane == 0 && n > 0) out.offers[i] = last;
-  }
-}
 
 // What both kernels of the first stage know of the second.
 template <typename T>
@@ -145,7 +18,9 @@ struct Scan {
   int64_t lists, offers;
 
   explicit Scan(const TopkRows<T>& in)
-      : rows(in), lists(topk_lists(in.vocabulary)), offers(topk_offers(in.k)) {}
+      : rows(in),
+        lists(topk_lists(in.vocabulary)),
+        offers(topk_offers(in.k, in.noise.places != nullptr)) {}
 
   // The block at place `begin` in shared memory, of a row's list; n = 0 where there is none.
   __device__ void run(const T* shared, int64_t begin, int64_t row, int64_t list) const {
@@ -156,10 +31,12 @@ struct Scan {
     const auto list_of_row = [&](const int64_t* lists, int64_t row_stride) {
       return lists && n > 0 ? lists + row * row_stride : nullptr;
     };
+    const TopkNoise& noise = rows.noise;
     scan_block<T>(shared, begin, n, first, offers,
                   {told.temperature, told.penalty, list_of_row(told.seen, told.seen_stride),
-                   list_of_row(told.listed, told.listed_stride)},
-                  {rows.sums + place, rows.offers + place * offers});
+                   list_of_row(told.listed, told.listed_stride),
+                   noise.places ? noise.places + (n > 0 ? row : 0) : nullptr},
+                  {rows.sums + place, rows.offers + place * offers, n > 0});
   }
 };
 
@@ -235,50 +112,81 @@ __device__ Token<A> block_best(Token<A> token, Token<A>* slots) {
 }
 
 // A thread has some of the row's lists, and holds the best token of theirs that is left.
-template <typename T>
+template <typename T, bool kHasNoise>
 struct RowKernel {
+  using A = Acc<T>;
+  using Key = std::conditional_t<kHasNoise, double, A>;
   static constexpr int kThreads = 128, kBlocksPerSm = 8, kWarps = kThreads / kWarp;
   Scan<T> scan;
 
   struct Shared {
-    Token<Acc<T>> best[2][kWarps];
+    Token<Key> best[2][kWarps];
     double max[kThreads], sum[kThreads];
   };
 
   __device__ void operator()(char* shared_bytes) const {
-    using A = Acc<T>;
     Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
     const int64_t row = block_index(), k = scan.rows.k;
     const double lse = log_sum_exp(scan.rows.sums + row * scan.lists, shared);
-    A* const log_probs = scan.rows.log_probs + row * k;
-    int64_t* const tokens = scan.rows.tokens + row * k;
     if (!(lse - lse == 0)) {
-      for (int64_t i = thread_index(); i < k; i += kThreads) {
-        log_probs[i] = kNothing<A>;
-        tokens[i] = i;
-      }
+      for (int64_t i = thread_index(); i < k; i += kThreads)
+        write(i, {{kNothing<Key>, i}, kNothing<A>});
       return;
     }
-    Token<A> own = best_behind(first_token<A>());
+    if (kHasNoise) add_noise();
+    Offered own = best_behind(first_token<Key>(), lse);
     for (int64_t i = 0; i < k; ++i) {
-      const Token<A> best = block_best<kWarps>(own, shared.best[i % 2]);
-      if (own.id == best.id) own = best_behind(best);
-      if (thread_index() != 0) continue;
-      const double log_prob = static_cast<double>(best.logit) - lse;
-      log_probs[i] = static_cast<A>(log_prob < 0 ? log_prob : 0);
-      tokens[i] = best.id;
+      const Token<Key> best = block_best<kWarps>(own.token, shared.best[i % 2]);
+      if (own.token.id != best.id) continue;
+      write(i, own);
+      own = best_behind(best, lse);
     }
   }
 
  private:
-  __device__ Token<Acc<T>> best_behind(const Token<Acc<T>>& last) const {
-    Token<Acc<T>> best = last_token<Acc<T>>();
+  struct Offered {
+    Token<Key> token = last_token<Key>();
+    A log_prob = kNothing<A>;
+  };
+
+  __device__ void write(int64_t rank, const Offered& offered) const {
+    const int64_t place = block_index() * scan.rows.k + rank;
+    scan.rows.log_probs[place] = offered.log_prob;
+    scan.rows.tokens[place] = offered.token.id;
+    if (kHasNoise) scan.rows.noise.perturbed[place] = offered.token.logit;
+  }
+
+  // That of what this thread's lists offer.
+  __device__ void add_noise() const {
+    const NoisePlace place = scan.rows.noise.places[block_index()];
     for (int64_t list = thread_index(); list < scan.lists; list += kThreads) {
-      const Token<Acc<T>>* const offers =
-          scan.rows.offers + (block_index() * scan.lists + list) * scan.offers;
-      int64_t i = 0;
-      while (i < scan.offers && !is_better(last, offers[i])) ++i;
-      if (i < scan.offers && is_better(offers[i], best)) best = offers[i];
+      const int64_t first = (block_index() * scan.lists + list) * scan.offers;
+      for (int64_t i = first; i < first + scan.offers; ++i)
+        scan.rows.noise.offered[i] = gumbel_noise(place, scan.rows.offers[i].id);
+    }
+  }
+
+  __device__ Offered offered_at(int64_t place, double lse) const {
+    const Token<A>& token = scan.rows.offers[place];
+    const double exact = static_cast<double>(token.logit) - lse;
+    const A log_prob = static_cast<A>(exact < 0 ? exact : 0);
+    if constexpr (kHasNoise)
+      return {{log_prob + scan.rows.noise.offered[place], token.id}, log_prob};
+    else
+      return {token, log_prob};
+  }
+
+  // Without noise the first of a list is the best.
+  __device__ Offered best_behind(const Token<Key>& last, double lse) const {
+    Offered best;
+    for (int64_t list = thread_index(); list < scan.lists; list += kThreads) {
+      const int64_t first = (block_index() * scan.lists + list) * scan.offers;
+      for (int64_t i = 0; i < scan.offers; ++i) {
+        const Offered offered = offered_at(first + i, lse);
+        if (!is_better(last, offered.token)) continue;
+        if (is_better(offered.token, best.token)) best = offered;
+        if (!kHasNoise) break;
+      }
     }
     return best;
   }
@@ -307,7 +215,13 @@ struct RowKernel {
 
 template <typename T>
 void finish_rows(const TopkRows<T>& in, Stream stream) {
-  launch(RowKernel<T>{Scan<T>(in)}, in.rows, sizeof(typename RowKernel<T>::Shared), stream);
+  const auto finish = [&]<class Kernel>(const Kernel& kernel) {
+    launch(kernel, in.rows, sizeof(typename Kernel::Shared), stream);
+  };
+  if (in.noise.places)
+    finish(RowKernel<T, true>{Scan<T>(in)});
+  else
+    finish(RowKernel<T, false>{Scan<T>(in)});
 }
 
 }  // namespace

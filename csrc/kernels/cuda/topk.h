@@ -3,6 +3,7 @@
 // whether its logits lie in memory or have just been made.
 #pragma once
 
+#include "../search/sampling.h"
 #include "../topk.h"
 #include "gemm.h"
 
@@ -12,8 +13,12 @@ constexpr int64_t kScanned = 64;  // logits of a block: of one BlockSum and one 
 
 constexpr int64_t topk_lists(int64_t vocabulary) { return (vocabulary + kScanned - 1) / kScanned; }
 
-// The tokens of a list, best first.
-constexpr int64_t topk_offers(int64_t k) { return k < kScanned ? k : kScanned; }
+// The tokens of a list, best first. Under noise it is one more, as sums of logit and noise are
+// rounded where lists are made: only of three that are equal but for roundings one may be lost.
+constexpr int64_t topk_offers(int64_t k, bool has_noise) {
+  const int64_t wanted = k + has_noise;
+  return wanted < kScanned ? wanted : kScanned;
+}
 
 // What becomes of the logits of a row, and what it offers: rules that know nothing change nothing.
 // A list is [rows, its stride] or null: a number n, and |n| of the row's tokens.
@@ -30,6 +35,13 @@ struct TopkRules {
   int64_t listed_stride = 0;
 };
 
+// Under which a row's best are those by log-prob plus noise; -inf stays that.
+struct TopkNoise {
+  const NoisePlace* places = nullptr;  // [rows]; null: no noise
+  double* offered = nullptr;           // [rows, topk_lists(), topk_offers()] scratch
+  double* perturbed = nullptr;         // [rows, k] out: log-probs plus noise
+};
+
 template <typename T>
 struct TopkRows {
   int64_t rows, vocabulary, k;  // 1 <= k <= vocabulary
@@ -38,6 +50,7 @@ struct TopkRows {
   Acc<T>* log_probs;            // [rows, k] out
   int64_t* tokens;              // [rows, k] out
   TopkRules<Acc<T>> rules;
+  TopkNoise noise;
 };
 
 // logits: [rows, V], `stride` from one row to the next.

@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "sampling.h"
+#include "gumbel.h"
 
 namespace seq2seq_ext {
 

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "../isa.h"
-#include "sampling.h"
+#include "gumbel.h"
 
 namespace seq2seq_ext {
 

@@ -13,8 +13,6 @@ struct NoisePlace {
   uint32_t step, lane;
 };
 
-double gumbel_noise(const NoisePlace& place, int64_t token);
-
 constexpr int64_t kNoiseBlock = 256;
 
 template <typename T>
@@ -26,9 +24,5 @@ struct SamplingKernels {
   int64_t (*reaching)(const NoisePlace& place, const T* logits, int64_t first, int64_t n, T least,
                       int64_t* ids);
 };
-
-// The key of a child in a Gumbel top-k beam: its perturbed log-prob, conditioned on the largest
-// of its siblings being its parent's key (Kool et al. 2019, appendix B.3).
-double conditioned(double perturbed, double largest, double parent_key);
 
 }  // namespace seq2seq_ext

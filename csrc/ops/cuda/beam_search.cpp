@@ -24,6 +24,14 @@ EarlyStopping early_stopping_of(const char* op, c10::string_view name) {
   return EarlyStopping::kNone;
 }
 
+Sampling sampling_of(const char* op, c10::string_view name) {
+  if (name == "none") return Sampling::kNone;
+  if (name == "ancestral") return Sampling::kAncestral;
+  TORCH_CHECK_VALUE(name == "gumbel", op, ": sampling: expected 'none', 'ancestral' or 'gumbel', ",
+                    "got '", name, "'");
+  return Sampling::kGumbel;
+}
+
 // A struct's words as the last dimension of a tensor.
 template <class Struct>
 constexpr int64_t kWords = sizeof(Struct) / 8;
@@ -45,7 +53,10 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
                                 const std::optional<Tensor>& terms, bool ranks_with_coverage,
                                 int64_t min_length, c10::string_view early_stopping,
                                 bool eos_beyond_beam, bool full_pool_is_closed, bool count_eos,
-                                int64_t monotone_from, int64_t pad_id) {
+                                int64_t monotone_from, int64_t pad_id, c10::string_view sampling,
+                                const std::optional<Tensor>& perturbed,
+                                const std::optional<Tensor>& keys,
+                                const std::optional<Tensor>& places) {
   const char* op = "beam_search_step";
   const c10::DeviceGuard guard(sums.device());
   check_dim(op, "sums", sums, 2, "[B, K]");
@@ -54,7 +65,7 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   const int64_t width = any_log_probs.size(1);
   check_dim(op, "pool", pool, 3, "[B, P, words]");
   check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
-  const int64_t places = pool.size(1), max_length = nodes.size(0);
+  const int64_t ends = pool.size(1), max_length = nodes.size(0);
   const auto check = [&](const char* name, const Tensor& t, at::ScalarType type,
                          at::IntArrayRef shape) { check_part(op, sums, name, t, type, shape); };
   const Tensor log_probs = any_log_probs.to(at::kDouble).contiguous();
@@ -63,17 +74,26 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   check("log_probs", log_probs, at::kDouble, {rows, width});
   check("candidates", candidates, at::kLong, {rows, width});
   check("counters", counters, at::kLong, {sentences, kWords<SearchCounters>});
-  check("pool", pool, at::kLong, {sentences, places, kWords<EndedSearch>});
+  check("pool", pool, at::kLong, {sentences, ends, kWords<EndedSearch>});
   check("nodes", nodes, at::kLong, {max_length, rows, kWords<SearchNode>});
   check("eos_ids", eos_ids, at::kLong, {eos_ids.numel()});
   check("scores", scores, at::kDouble, {2, max_length + 1, kWords<LengthScore>});
   if (terms) check("terms", *terms, at::kDouble, {2, rows});
-  TORCH_CHECK_VALUE(places > 0 && max_length > 0 && beams > 0, op,
+  const Sampling sampled = sampling_of(op, sampling);
+  const bool is_gumbel = sampled == Sampling::kGumbel;
+  TORCH_CHECK_VALUE(!is_gumbel || (perturbed && keys), op,
+                    ": perturbed, keys: expected tensors under 'gumbel'");
+  TORCH_CHECK_VALUE(sampled == Sampling::kNone || places, op,
+                    ": places: expected a tensor under sampling");
+  if (is_gumbel) check("perturbed", *perturbed, at::kDouble, {rows, width});
+  if (is_gumbel) check("keys", *keys, at::kDouble, {sentences, beams});
+  if (places) check("places", *places, at::kLong, {rows, kWords<NoisePlace>});
+  TORCH_CHECK_VALUE(ends > 0 && max_length > 0 && beams > 0, op,
                     ": expected at least one place in the pool, one step and one beam");
   const SearchRules rules{sentences,
                           beams,
                           width,
-                          places,
+                          ends,
                           max_length,
                           min_length,
                           pad_id,
@@ -85,16 +105,50 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
                           data<const int64_t>(eos_ids),
                           eos_ids.numel(),
                           static_cast<const LengthScore*>(scores.const_data_ptr()),
-                          ranks_with_coverage};
-  const SearchState state{data<double>(sums), static_cast<SearchCounters*>(counters.data_ptr()),
+                          ranks_with_coverage,
+                          sampled};
+  const SearchState state{data<double>(sums),
+                          static_cast<SearchCounters*>(counters.data_ptr()),
                           static_cast<EndedSearch*>(pool.data_ptr()),
-                          static_cast<SearchNode*>(nodes.data_ptr())};
+                          static_cast<SearchNode*>(nodes.data_ptr()),
+                          is_gumbel ? data<double>(*keys) : nullptr,
+                          places ? static_cast<NoisePlace*>(places->data_ptr()) : nullptr};
+  const int64_t ranked = is_gumbel ? rows * width : 0;
+  const Tensor ranked_keys = at::empty({ranked}, sums.options());
+  const Tensor order = at::empty({ranked}, candidates.options());
   const Tensor tokens = at::empty({rows}, candidates.options());
   const Tensor parents = at::empty_like(tokens);
-  beam_search_step(rules, state, data<const double>(log_probs), data<const int64_t>(candidates),
-                   terms ? data<const double>(*terms) : nullptr, data<int64_t>(tokens),
-                   data<int64_t>(parents), current_stream(sums));
+  beam_search_step(
+      rules, state,
+      {data<const double>(log_probs), data<const int64_t>(candidates),
+       terms ? data<const double>(*terms) : nullptr,
+       is_gumbel ? data<const double>(*perturbed) : nullptr,
+       is_gumbel ? data<double>(ranked_keys) : nullptr, is_gumbel ? data<int64_t>(order) : nullptr},
+      data<int64_t>(tokens), data<int64_t>(parents), current_stream(sums));
   return {tokens, parents};
+}
+
+std::tuple<Tensor, Tensor, Tensor> draw_some(const Tensor& any_log_probs, const Tensor& candidates,
+                                             const Tensor& places, int64_t width) {
+  const char* op = "beam_search_draw";
+  const c10::DeviceGuard guard(any_log_probs.device());
+  check_dim(op, "log_probs", any_log_probs, 2, "[N, candidates]");
+  const int64_t rows = any_log_probs.size(0), count = any_log_probs.size(1);
+  const Tensor log_probs = any_log_probs.to(at::kDouble).contiguous();
+  check_part(op, log_probs, "candidates", candidates, at::kLong, {rows, count});
+  check_part(op, log_probs, "places", places, at::kLong, {rows, kWords<NoisePlace>});
+  TORCH_CHECK_VALUE(count <= kMostDrawnFrom, op, ": candidates: expected at most ", kMostDrawnFrom,
+                    " of a row, got ", count);
+  TORCH_CHECK_VALUE(width >= 1 && width <= count, op, ": width: expected 1 to ", count, ", got ",
+                    width);
+  const Tensor drawn = at::empty({rows, width}, log_probs.options());
+  const Tensor tokens = at::empty({rows, width}, candidates.options());
+  const Tensor perturbed = at::empty_like(drawn);
+  draw({rows, count, width, static_cast<const NoisePlace*>(places.const_data_ptr()),
+        data<const double>(log_probs), data<const int64_t>(candidates), data<double>(drawn),
+        data<int64_t>(tokens), data<double>(perturbed)},
+       current_stream(log_probs));
+  return {drawn, tokens, perturbed};
 }
 
 std::tuple<Tensor, Tensor> grow(const Tensor& coverage, const Tensor& any_attention,
@@ -123,9 +177,9 @@ std::tuple<Tensor, Tensor> grow(const Tensor& coverage, const Tensor& any_attent
 
 std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters,
                                       const Tensor& nodes, const Tensor& eos_ids,
-                                      int64_t ngram_size, std::optional<int64_t> bos_id,
-                                      const Tensor& banned, const Tensor& prefix, bool force_eos,
-                                      bool lists_seen) {
+                                      int64_t min_length, int64_t ngram_size,
+                                      std::optional<int64_t> bos_id, const Tensor& banned,
+                                      const Tensor& prefix, bool force_eos, bool lists_seen) {
   const char* op = "beam_search_rules";
   const c10::DeviceGuard guard(sums.device());
   check_dim(op, "sums", sums, 2, "[B, K]");
@@ -146,6 +200,7 @@ std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters
   TORCH_CHECK_VALUE(search.max_length <= kLongestPath, op, ": nodes: expected at most ",
                     kLongestPath, " steps, got ", search.max_length);
   search.eos_ids = data<const int64_t>(eos_ids), search.eos_count = eos_ids.numel();
+  search.min_length = min_length;
   TokenRules rules{ngram_size,
                    bos_id.value_or(kNoToken),
                    data<const int64_t>(banned),
@@ -156,8 +211,9 @@ std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters
                    force_eos,
                    nullptr,
                    nullptr};
-  const SearchState state{nullptr, static_cast<SearchCounters*>(counters.data_ptr()), nullptr,
-                          static_cast<SearchNode*>(nodes.data_ptr())};
+  const SearchState state{nullptr, static_cast<SearchCounters*>(counters.data_ptr()),
+                          nullptr, static_cast<SearchNode*>(nodes.data_ptr()),
+                          nullptr, nullptr};
   const Tensor listed = at::empty({rows, listed_size(rules, search)}, nodes.options());
   const Tensor seen = at::empty({rows, lists_seen ? seen_size(search) : 0}, nodes.options());
   rules.listed = data<int64_t>(listed);
@@ -170,6 +226,7 @@ std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters
 
 TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
   m.impl("beam_search_step", &step);
+  m.impl("beam_search_draw", &draw_some);
   m.impl("beam_search_coverage", &grow);
   m.impl("beam_search_rules", &list_rules);
 }

@@ -15,11 +15,13 @@ namespace {
 
 using at::Tensor;
 using Results = std::tuple<Tensor, Tensor>;
+using RuledResults = std::tuple<Tensor, Tensor, Tensor>;
 
-// As TopkRules.
+// As TopkRules, and TopkNoise.
 struct Rules {
   std::optional<Tensor> listed, seen;  // [rows, 1 + any]
   double temperature = 1, penalty = 1;
+  std::optional<Tensor> places;  // [rows, 2]
 };
 
 struct Choice {
@@ -46,6 +48,8 @@ void check_rules(const char* op, const Choice& choice, at::Device device) {
   check_list(op, "seen", rules.seen, choice.rows, device);
   TORCH_CHECK_VALUE(rules.temperature > 0, op, ": temperature: expected above 0, got ",
                     rules.temperature);
+  check_list(op, "places", rules.places, choice.rows, device);
+  if (rules.places) check_shape(op, "places", *rules.places, {choice.rows, 2});
   TORCH_CHECK_VALUE(rules.penalty > 0, op, ": penalty: expected above 0, got ", rules.penalty);
 }
 
@@ -59,10 +63,30 @@ TopkRules<A> kernel_rules(const Rules& rules) {
   return told;
 }
 
+// Scratch and results of TopkNoise, of no elements where there is none.
+struct Noise {
+  Noise(const Choice& choice, const Tensor& like) : places(choice.rules.places) {
+    const auto options = like.options().dtype(at::kDouble);
+    const int64_t rows = places ? choice.rows : 0;
+    offered =
+        at::empty({rows * topk_lists(choice.vocabulary) * topk_offers(choice.k, true)}, options);
+    perturbed = at::empty({rows, choice.k}, options);
+  }
+
+  TopkNoise kernels() const {
+    if (!places) return {};
+    return {static_cast<const NoisePlace*>(places->const_data_ptr()), data<double>(offered),
+            data<double>(perturbed)};
+  }
+
+  std::optional<Tensor> places;
+  Tensor offered, perturbed;
+};
+
 // run.template operator()<T>(TopkRows<T>) with results and scratch for rows like `like`'s.
 // Log-probs have the type of sums: a search adds them up.
 template <class Run>
-Results choose(const char* op, const Tensor& like, const Choice& choice, const Run& run) {
+RuledResults choose(const char* op, const Tensor& like, const Choice& choice, const Run& run) {
   const int64_t rows = choice.rows, vocabulary = choice.vocabulary, k = choice.k;
   check_rules(op, choice, like.device());
   const auto bytes = like.options().dtype(at::kByte);
@@ -71,18 +95,19 @@ Results choose(const char* op, const Tensor& like, const Choice& choice, const R
       at::empty({rows, k}, like.options().dtype(accumulator(like.scalar_type())));
   const Tensor tokens = at::empty({rows, k}, like.options().dtype(at::kLong));
   const Tensor sums = at::empty({lists * static_cast<int64_t>(sizeof(BlockSum))}, bytes);
+  const Noise noise(choice, like);
   with_type(like.scalar_type(), [&]<typename T>() {
     using Offer = Token<Acc<T>>;
-    const int64_t offers = lists * topk_offers(k);
+    const int64_t offers = lists * topk_offers(k, noise.places.has_value());
     const Tensor best = at::empty({offers * static_cast<int64_t>(sizeof(Offer))}, bytes);
     run.template operator()<T>(TopkRows<T>{
         rows, vocabulary, k, data<BlockSum>(sums), data<Offer>(best), data<Acc<T>>(log_probs),
-        data<int64_t>(tokens), kernel_rules<Acc<T>>(choice.rules)});
+        data<int64_t>(tokens), kernel_rules<Acc<T>>(choice.rules), noise.kernels()});
   });
-  return {log_probs, tokens};
+  return {log_probs, tokens, noise.perturbed};
 }
 
-Results topk_under(const Rules& rules, const Tensor& any_logits, int64_t k) {
+RuledResults topk_under(const Rules& rules, const Tensor& any_logits, int64_t k) {
   const char* op = "log_softmax_topk";
   const c10::DeviceGuard guard(any_logits.device());
   check_type(op, "logits", any_logits);
@@ -95,7 +120,7 @@ Results topk_under(const Rules& rules, const Tensor& any_logits, int64_t k) {
 }
 
 // As the ops on the CPU return them.
-Results narrowed(const Results& found, const Tensor& like) {
+Results narrowed(const RuledResults& found, const Tensor& like) {
   return {std::get<0>(found).to(like.scalar_type()), std::get<1>(found)};
 }
 
@@ -103,15 +128,15 @@ Results topk(const Tensor& logits, int64_t k) {
   return narrowed(topk_under({}, logits, k), logits);
 }
 
-Results ruled_topk(const Tensor& logits, const std::optional<Tensor>& listed,
-                   const std::optional<Tensor>& seen, double temperature, double penalty,
-                   int64_t k) {
-  return topk_under({listed, seen, temperature, penalty}, logits, k);
+RuledResults ruled_topk(const Tensor& logits, const std::optional<Tensor>& listed,
+                        const std::optional<Tensor>& seen, double temperature, double penalty,
+                        const std::optional<Tensor>& places, int64_t k) {
+  return topk_under({listed, seen, temperature, penalty, places}, logits, k);
 }
 
-Results linear_topk_under(const Rules& rules, const Tensor& input, const Tensor& weight,
-                          const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
-                          int64_t k) {
+RuledResults linear_topk_under(const Rules& rules, const Tensor& input, const Tensor& weight,
+                               const std::optional<Tensor>& bias,
+                               const std::optional<Tensor>& packed, int64_t k) {
   const char* op = "linear_log_softmax_topk";
   const c10::DeviceGuard guard(weight.device());
   check_dim(op, "input", input, 2, "[rows, I]");
@@ -130,11 +155,14 @@ Results linear_topk(const Tensor& input, const Tensor& weight, const std::option
   return narrowed(linear_topk_under({}, input, weight, bias, packed, k), input);
 }
 
-Results ruled_linear_topk(const Tensor& input, const Tensor& weight,
-                          const std::optional<Tensor>& bias, const std::optional<Tensor>& packed,
-                          const std::optional<Tensor>& listed, const std::optional<Tensor>& seen,
-                          double temperature, double penalty, int64_t k) {
-  return linear_topk_under({listed, seen, temperature, penalty}, input, weight, bias, packed, k);
+RuledResults ruled_linear_topk(const Tensor& input, const Tensor& weight,
+                               const std::optional<Tensor>& bias,
+                               const std::optional<Tensor>& packed,
+                               const std::optional<Tensor>& listed,
+                               const std::optional<Tensor>& seen, double temperature,
+                               double penalty, const std::optional<Tensor>& places, int64_t k) {
+  return linear_topk_under({listed, seen, temperature, penalty, places}, input, weight, bias,
+                           packed, k);
 }
 
 }  // namespace
