@@ -51,19 +51,46 @@ inline Vec<T> broadcast(T x) {
   return x - Vec<T>{};  // x - 0 is x, -0 too, so the compiler drops it; 0 + x it has to add
 }
 
+// The first n < kLanes lanes; the others as in rest.
+template <typename T>
+inline Vec<T> load_part(const T* p, int64_t n, Vec<T> rest) {
+  for (int64_t i = 0; i < n; ++i) rest[i] = p[i];
+  return rest;
+}
+
+template <typename T>
+inline void store_part(T* p, Vec<T> v, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+// Lane by lane they would wait for what was just stored.
+inline uint32_t first_bits(int64_t n) { return n > 0 ? (1u << n) - 1 : 0; }
+
+inline VecF load_part(const float* p, int64_t n, VecF rest) {
+  return (VecF)_mm512_mask_loadu_ps((__m512)rest, first_bits(n), p);
+}
+inline VecD load_part(const double* p, int64_t n, VecD rest) {
+  return (VecD)_mm512_mask_loadu_pd((__m512d)rest, first_bits(n), p);
+}
+inline void store_part(float* p, VecF v, int64_t n) {
+  _mm512_mask_storeu_ps(p, first_bits(n), (__m512)v);
+}
+inline void store_part(double* p, VecD v, int64_t n) {
+  _mm512_mask_storeu_pd(p, first_bits(n), (__m512d)v);
+}
+#endif
+
 // The first n lanes; the others are zero. n >= kLanes loads a whole vector.
 template <typename T>
 inline Vec<T> load_n(const T* p, int64_t n) {
-  if (n >= Simd<T>::kLanes) return load(p);
-  Vec<T> v{};
-  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
-  return v;
+  return n >= Simd<T>::kLanes ? load(p) : load_part(p, n, Vec<T>{});
 }
 
 template <typename T>
 inline void store_n(T* p, Vec<T> v, int64_t n) {
   if (n >= Simd<T>::kLanes) return store(p, v);
-  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+  store_part(p, v, n);
 }
 
 // a * b + c, rounded once where the ISA has it. Left to the compiler, a product and its sum are
@@ -137,6 +164,19 @@ inline bool any(Mask mask) {
   int64_t bits = 0;
   for (int i = 0; i < kVectorBytes / 8; ++i) bits |= words[i];
   return bits != 0;
+}
+
+// Lane i of a comparison is bit i.
+template <typename Mask>
+inline uint32_t lane_bits(Mask mask) {
+#if SEQ2SEQ_EXT_VECTOR_BYTES == 64
+  if constexpr (sizeof(mask[0]) == 4) return _mm512_movepi32_mask((__m512i)mask);
+  return _mm512_movepi64_mask((__m512i)mask);
+#else
+  uint32_t bits = 0;
+  for (unsigned i = 0; i < sizeof(mask) / sizeof(mask[0]); ++i) bits |= (mask[i] & 1u) << i;
+  return bits;
+#endif
 }
 
 // To the nearest integer, ties to even.

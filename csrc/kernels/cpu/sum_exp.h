@@ -27,8 +27,7 @@ double sum_exp(const T* logits, int64_t begin, int64_t end, T max) {
     sum += sum_halves((term(i) + term(i + kLanes)) + (term(i + 2 * kLanes) + term(i + 3 * kLanes)));
   for (; i + kLanes <= end; i += kLanes) sum += sum_halves(term(i));
   if (i < end) {
-    Vec<T> last = broadcast(-T(__builtin_inf()));
-    for (int lane = 0; i + lane < end; ++lane) last[lane] = logits[i + lane];
+    const Vec<T> last = load_part(logits + i, end - i, broadcast(-T(__builtin_inf())));
     sum += sum_halves(exp(last - max));
   }
   return reduce_add<double>(sum);

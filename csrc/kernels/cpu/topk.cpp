@@ -64,24 +64,24 @@ class Best {
 
 constexpr int kGroupVectors = 8;
 
-// The whole groups of a block, seen once.
+// A block in groups of vectors, seen once; the last ones may be short.
 template <typename T>
 struct Groups {
   static constexpr int kLanes = Simd<T>::kLanes, kGroup = kGroupVectors * kLanes;
 
   const T* logits;
-  int64_t count;
+  int64_t size, count;
   T max;
   bool has_nan;
   Vec<T> maxima[kTopkBlock / kGroup];  // of each group, lane by lane
 
-  Groups(const T* logits, int64_t n) : logits(logits), count(n / kGroup) {
+  Groups(const T* logits, int64_t n) : logits(logits), size(n), count((n + kGroup - 1) / kGroup) {
     Vec<T> all = broadcast(kLowest<T>);
     auto is_nan = all != all;
     for (int64_t g = 0; g < count; ++g) {
       Vec<T> group = broadcast(kLowest<T>);
-      for (int v = 0; v < kGroupVectors; ++v) {
-        const Vec<T> x = load(logits + g * kGroup + v * kLanes);
+      for (int64_t i = g * kGroup; i < end(g); i += kLanes) {
+        const Vec<T> x = at(i);
         is_nan |= x != x;
         group = x > group ? x : group;
       }
@@ -90,6 +90,16 @@ struct Groups {
     }
     max = reduce_max<T>(all);
     has_nan = any(is_nan);
+  }
+
+  int64_t end(int64_t group) const {
+    return (group + 1) * kGroup < size ? (group + 1) * kGroup : size;
+  }
+
+  // A vector of logits, -inf where there are no more.
+  Vec<T> at(int64_t i) const {
+    return i + kLanes <= size ? load(logits + i)
+                              : load_part(logits + i, size - i, broadcast(kLowest<T>));
   }
 
   // How many of the maxima reach a bound.
@@ -123,15 +133,13 @@ struct Groups {
   void offer_to(Best<T>& best, T bound, int64_t first) const {
     for (int64_t g = 0; g < count; ++g) {
       if (!any(maxima[g] >= bound)) continue;
-      for (int64_t i = g * kGroup; i < (g + 1) * kGroup; i += kLanes) {
-        if (!any(load(logits + i) >= bound)) continue;
-        for (int lane = 0; lane < kLanes; ++lane)
-          if (logits[i + lane] >= bound) best.offer(logits[i + lane], first + i + lane);
-      }
+      for (int64_t i = g * kGroup; i < end(g); i += kLanes)
+        for (uint32_t bits = lane_bits(at(i) >= bound); bits; bits &= bits - 1) {
+          const int64_t place = i + __builtin_ctz(bits);
+          if (place < size) best.offer(logits[place], first + place);
+        }
     }
   }
-
-  int64_t end() const { return count * kGroup; }
 };
 
 // The best k go to best; returns the maximum, or NaN if there is one.
@@ -139,14 +147,7 @@ template <typename T>
 T find_best(const T* logits, int64_t first, int64_t n, int64_t k, Best<T>& best) {
   const Groups<T> groups(logits, n);
   groups.offer_to(best, best.is_full() ? best.threshold() : groups.bound(k), first);
-  T max = groups.max;
-  bool has_nan = groups.has_nan;
-  for (int64_t i = groups.end(); i < n; ++i) {
-    has_nan |= logits[i] != logits[i];
-    max = logits[i] > max ? logits[i] : max;
-    best.offer(logits[i], first + i);
-  }
-  return has_nan ? T(__builtin_nan("")) : max;
+  return groups.has_nan ? T(__builtin_nan("")) : groups.max;
 }
 
 template <typename T>
