@@ -216,14 +216,15 @@ class StepPass {
     return (layer.outputs + width - 1) / width;
   }
 
-  // The pass's rows of x as the product reads them. Each member makes its own: where several share
-  // a product they have few rows, which take less time than to wait for each other.
-  const void* const* prepare(const float* x, int64_t depth) const {
+  // Those rows of x as the product reads them, at their places in the pass. Each member makes its
+  // own: where several share a product they have few rows, which take less time than to wait for
+  // each other.
+  const void* const* prepare(const float* x, int64_t depth, const Share& rows) const {
     const GemmKernels<float>& gemm = m_.gemm();
     const int64_t bytes = gemm.encodes ? gemm.row_bytes(depth) : 0;
     const void** const a = own_.a.data();
     x += begin_ * depth;
-    for (int64_t i = 0; i < count_; ++i) {
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
       a[i] = x + i * depth;
       if (!gemm.encodes) continue;
       a[i] = own_.encoded.data() + i * bytes;
@@ -237,9 +238,9 @@ class StepPass {
     float** const c = own_.c.data();
     for (int64_t i = 0; i < count_; ++i) c[i] = y + (begin_ + i) * layer.outputs;
     const Tasks tasks(count_, panels_of(layer), team_);
-    m_.gemm().multiply(
-        {layer.inputs, layer.outputs, prepare(x, layer.inputs), layer.panels, c, layer.bias, false},
-        tasks.rows.begin, tasks.rows.end, tasks.panels.begin, tasks.panels.end);
+    m_.gemm().multiply({layer.inputs, layer.outputs, prepare(x, layer.inputs, tasks.rows),
+                        layer.panels, c, layer.bias, false},
+                       tasks.rows.begin, tasks.rows.end, tasks.panels.begin, tasks.panels.end);
   }
 
   // The output layer, and the best tokens of each row.
@@ -255,8 +256,8 @@ class StepPass {
       lists_of(row)[reader] = {w_.tokens_.data() + (row * readers + reader) * s_.k};
     scan_products<float>(
         {m_.gemm(), m_.kernels.topk, m_.output.inputs, m_.vocabulary,
-         prepare(outputs, m_.output.inputs) + rows.begin, rows.end - rows.begin, m_.output.panels,
-         m_.output.bias, s_.k, w_.sums_.data() + first * blocks, lists_of(first)},
+         prepare(outputs, m_.output.inputs, rows) + rows.begin, rows.end - rows.begin,
+         m_.output.panels, m_.output.bias, s_.k, w_.sums_.data() + first * blocks, lists_of(first)},
         {reader, readers}, own_.logits.data(), own_.c.data());
     if (readers > 1) team_.sync();  // else they are the same rows
     const Share own = own_rows();
