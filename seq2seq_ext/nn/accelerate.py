@@ -46,7 +46,8 @@ def accelerate(module: nn.Module, dtype: str | None = None) -> AccelerateReport:
         module: any model.
         dtype: how all of them, those that were ours before too, store their weights where no
             gradient is wanted: ``"float32"``, ``"bfloat16"`` or ``"int8"``. Sums and states stay
-            float32, and so does training. None leaves each as it is.
+            float32, and so does training. None leaves each as it is. A ``Seq2Seq`` decodes in
+            float32 all the same: a :class:`seq2seq_ext.Decoder` has a ``dtype`` of its own.
 
     Raises:
         TypeError, ValueError: ``module`` is no nn.Module, or another ``dtype``.
