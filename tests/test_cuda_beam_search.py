@@ -163,10 +163,10 @@ def check_rules(told: BeamSearchOptions, vocabulary: int, device: str) -> None:
     host = BeamSearch(3, options)
     ours = DeviceBeamSearch(3, options, torch.device(device))
     while not host.done:
-        # Few likely tokens, and few that end: what comes again is what was said before.
+        # Few likely tokens, and few that end but too early: what comes again is what was said.
         logits = torch.randn(ours.rows, vocabulary)
         logits[:, 4:8] += 4
-        logits[:, EOS] -= 3
+        logits[:, EOS] += 5 if host.steps + 1 < told.min_length else -3
         offered = host._engine.choose(logits.numpy())
         log_probs, tokens, perturbed = (torch.as_tensor(c) for c in offered)
         found = ours.candidates(logits.to(device))
