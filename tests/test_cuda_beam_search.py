@@ -70,6 +70,13 @@ RULES: dict[str, dict[str, Any]] = {
     "banned_behind_bos": {"banned": [(1, 4), (1, 5, 5)], "rules_see_bos": True},
     "more_banned_than_lanes": {"banned": [(i % 5 + 3, i // 5 + 3) for i in range(40)]},
     "force_eos": {"force_eos": True, "eos_id": (2, 5), "max_length": 6, "min_length": 3},
+    "force_banned_eos": {
+        "force_eos": True,
+        "eos_id": (2, 5),
+        "max_length": 5,
+        "banned": [(4, 2), (6, 2), 5],
+    },
+    "force_what_is_banned": {"force_eos": True, "max_length": 4, "banned": [2]},
     "prefix": {"prefix": (6, 3, 3), "no_repeat_ngram_size": 1, "banned": [3], "force_eos": True},
     "hot": {"temperature": 1.9},
     "penalty": {"repetition_penalty": 1.7, "max_length": 24},
@@ -178,6 +185,8 @@ def check_rules(told: BeamSearchOptions, vocabulary: int, device: str) -> None:
             expected_row = offers(log_probs, tokens, row, without)
             got_row = offers(*found[:2], row, without)
             assert list(got_row)[: len(expected_row)] == list(expected_row)[: len(got_row)]
+            if not without and len(expected_row) < tokens.size(1):  # the host found no more
+                assert len(got_row) <= len(expected_row)
             for token in got_row.keys() & expected_row.keys():
                 assert got_row[token] == pytest.approx(expected_row[token], abs=1e-6)
             assert len(got_row) >= min(len(expected_row), told.beam_size, ours._width())

@@ -112,7 +112,7 @@ struct TokenRules {
   int64_t banned_count, banned_stride;
   const int64_t* prefix;  // [prefix_length]: the first tokens, and no rule holds there
   int64_t prefix_length;
-  bool force_eos;   // only SearchRules' eos_ids at max_length; none of them before min_length
+  bool force_eos;   // at max_length only those of SearchRules' eos_ids that nothing bans
   int64_t* listed;  // [N, listed_size()] out, as in topk.h; 0 where nothing is live
   int64_t* seen;    // [N, seen_size()] out, the same; or null
 };

@@ -22,13 +22,12 @@ struct RulesKernel {
     if (row % search.beams >= now.live) return list_nothing(listed, seen);
     const Path path = read(row, now.length, reinterpret_cast<int64_t*>(shared));
     if (seen) list_all(path, seen);
-    if (now.length < rules.prefix_length) {
-      keep_only(rules.prefix + now.length, 1, listed);
-    } else if (rules.force_eos && now.length + 1 == search.max_length) {
-      keep_only(search.eos_ids, search.eos_count, listed);
-    } else {
-      ban(path, now.length, listed);
-    }
+    if (now.length < rules.prefix_length) return keep_only(rules.prefix[now.length], listed);
+    const int64_t banned = ban(path, listed);
+    if (rules.force_eos && now.length + 1 == search.max_length)
+      keep_other_eos(banned, listed);
+    else
+      ban_early_eos(banned, now.length, listed);
   }
 
  private:
@@ -56,9 +55,33 @@ struct RulesKernel {
     for (int64_t i = thread_index(); i < path.length; i += kWarp) seen[1 + i] = path.tokens[i];
   }
 
-  __device__ static void keep_only(const int64_t* tokens, int64_t count, int64_t* listed) {
-    if (thread_index() == 0) *listed = -count;
-    for (int64_t i = thread_index(); i < count; i += kWarp) listed[1 + i] = tokens[i];
+  __device__ static void keep_only(int64_t token, int64_t* listed) {
+    if (thread_index() != 0) return;
+    listed[0] = -1;
+    listed[1] = token;
+  }
+
+  // Of the EOS those that no rule has banned, or no token at all.
+  __device__ void keep_other_eos(int64_t banned, int64_t* listed) const {
+    sync_block();
+    if (thread_index() != 0) return;
+    int64_t* const kept = listed + 1 + banned;
+    int64_t count = 0;
+    for (int64_t i = 0; i < search.eos_count; ++i) {
+      bool is_banned = false;
+      for (int64_t b = 1; b <= banned; ++b) is_banned |= listed[b] == search.eos_ids[i];
+      if (!is_banned) kept[count++] = search.eos_ids[i];
+    }
+    if (count == 0) return keep_only(kNoToken, listed);
+    for (int64_t i = 0; i < count; ++i) listed[1 + i] = kept[i];
+    *listed = -count;
+  }
+
+  __device__ void ban_early_eos(int64_t banned, int64_t steps, int64_t* listed) const {
+    const int64_t early = steps + 1 < search.min_length ? search.eos_count : 0;
+    for (int64_t i = thread_index(); i < early; i += kWarp)
+      listed[1 + banned + i] = search.eos_ids[i];
+    if (thread_index() == 0) *listed = banned + early;
   }
 
   __device__ Path read(int64_t row, int64_t length, int64_t* tokens) const {
@@ -76,7 +99,8 @@ struct RulesKernel {
     return {tokens, length + has_first};
   }
 
-  __device__ void ban(const Path& path, int64_t steps, int64_t* listed) const {
+  // How many tokens n-grams and sequences ban.
+  __device__ int64_t ban(const Path& path, int64_t* listed) const {
     int64_t count = 0;
     const int64_t n = rules.ngram_size, ngrams = n ? path.length - n + 1 : 0;
     for (int64_t first = 0; first < ngrams; first += kWarp) {
@@ -90,10 +114,7 @@ struct RulesKernel {
       const bool ends = i < rules.banned_count && path.ends_with(sequence + 1, *sequence - 1);
       list(ends, ends ? sequence[*sequence] : 0, count, listed);
     }
-    const int64_t banned_eos = steps + 1 < search.min_length ? search.eos_count : 0;
-    for (int64_t i = thread_index(); i < banned_eos; i += kWarp)
-      listed[1 + count + i] = search.eos_ids[i];
-    if (thread_index() == 0) *listed = count + banned_eos;
+    return count;
   }
 
   // Puts the tokens of all lanes that have one behind the `count` that are there.
