@@ -98,5 +98,5 @@ def test_generation(rules: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPa
     model = seq2seq_cases.make(dtype, decoder_layers=2)
     src, src_lengths, _, _ = seq2seq_cases.data(model)
     memory = model.encode(src, src_lengths)
-    search = search_on_device(model.decoder, src_lengths, options, src.device)
+    search = search_on_device(model.decoder, src_lengths, [options] * len(src), src.device)
     assert_finite([generate_on_device(model.decoder, memory, search).log_probs])
