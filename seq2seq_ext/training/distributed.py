@@ -1,5 +1,6 @@
 """Data-parallel training: every process takes its share of each batch."""
 
+import importlib
 import os
 from collections.abc import Iterable
 from typing import TypeVar
@@ -31,6 +32,9 @@ class World:
         self.rank = int(os.environ.get("RANK", "0"))
         self.device = choose_device(device)
         if self.size > 1:
+            # Whoever imports this later gives its functions' defaults the group, close() can't
+            # end it, and gloo's threads abort an interpreter on its way out.
+            importlib.import_module("torch.distributed.nn")
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
