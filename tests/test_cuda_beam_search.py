@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from cuda_device import needs_cuda
+from device_search_cases import EOS, OPTIONS, PLAIN, RULES, SOURCE_LENGTHS
 from emulated_cuda import emulated_cuda
 from torch import Tensor
 
@@ -17,91 +18,6 @@ from seq2seq_ext.decoding import (
     beam_search,
 )
 from seq2seq_ext.decoding.device_search import Candidates, DeviceBeamSearch
-
-EOS = 2
-PLAIN = BeamSearchOptions(bos_id=1, eos_id=EOS, pad_id=0, beam_size=4, n_best=2, max_length=9)
-OPTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "greedy": {"beam_size": 1, "n_best": 1},
-    "one_step": {"max_length": 1},
-    "more_beams_than_lanes": {"beam_size": 35, "n_best": 35},
-    "min_length": {"min_length": 5},
-    "several_eos": {"eos_id": (2, 5, 7)},
-    "power": {"length_penalty": "power", "alpha": 0.7},
-    "power_below_zero": {"length_penalty": "power", "alpha": -0.4},
-    "gnmt": {"length_penalty": "gnmt", "alpha": 0.6, "n_best": 4},
-    "average": {"length_penalty": "average"},
-    "reward_peaks": {
-        "word_reward": 1.0,
-        "length_penalty": "power",
-        "alpha": 3.0,
-        "beam_size": 2,
-        "max_length": 16,
-    },
-    "uncounted_eos": {"count_eos": False, "length_penalty": "power", "alpha": -0.5},
-    "reward": {"word_reward": 0.31, "length_penalty": "gnmt"},
-    "offset": {"length_penalty": "power", "length_offset": -2, "count_eos": False},
-    "heuristic": {"early_stopping": "heuristic", "length_penalty": "average", "patience": 1.5},
-    "first": {"early_stopping": "first", "n_best": 4},
-    "first_closed": {"early_stopping": "first", "full_pool": "first", "patience": 0.5},
-    "to_the_end": {"early_stopping": "none", "full_pool": "first", "length_penalty": "average"},
-    "within_the_beam": {"early_stopping": "none", "eos_beyond_beam": False},
-    "coverage": {"coverage_penalty": "gnmt", "beta": 0.3, "length_penalty": "gnmt", "n_best": 4},
-    "too_much": {"coverage_penalty": "summary", "beta": 0.5, "early_stopping": "heuristic"},
-    "ancestral": {"sampling": "ancestral", "n_best": 4, "length_penalty": "average"},
-    "ancestral_and_many": {"sampling": "ancestral", "beam_size": 35, "n_best": 35},
-    "ancestral_coverage": {"sampling": "ancestral", "coverage_penalty": "summary", "beta": 0.5},
-    "gumbel": {"sampling": "gumbel", "n_best": 4},
-    "gumbel_heuristic": {"sampling": "gumbel", "early_stopping": "heuristic", "seed": 2**64 - 1},
-    "gumbel_to_the_end": {"sampling": "gumbel", "early_stopping": "none", "eos_id": (2, 5)},
-    "gumbel_and_many": {"sampling": "gumbel", "beam_size": 35, "n_best": 35},
-    "coverage_ranks": {"coverage_penalty": "summary", "beta": 0.5, "coverage_stepwise": True},
-}
-# Positions of the source that count, for each of three sentences; there are as many as the longest.
-SOURCE_LENGTHS = [6, 0, 4]
-
-
-RULES: dict[str, dict[str, Any]] = {
-    "bigrams": {"no_repeat_ngram_size": 2, "max_length": 24},
-    "tokens": {"no_repeat_ngram_size": 1, "rules_see_bos": True, "min_length": 4},
-    "more_than_lanes": {"no_repeat_ngram_size": 2, "max_length": 70, "word_reward": 3.0},
-    "to_nothing": {"no_repeat_ngram_size": 1, "max_length": 14, "min_length": 13, "n_best": 4},
-    "banned": {"banned": [4, (5, 6), (6, 6, 7)], "max_length": 12},
-    "banned_behind_bos": {"banned": [(1, 4), (1, 5, 5)], "rules_see_bos": True},
-    "more_banned_than_lanes": {"banned": [(i % 5 + 3, i // 5 + 3) for i in range(40)]},
-    "force_eos": {"force_eos": True, "eos_id": (2, 5), "max_length": 6, "min_length": 3},
-    "force_banned_eos": {
-        "force_eos": True,
-        "eos_id": (2, 5),
-        "max_length": 5,
-        "banned": [(4, 2), (6, 2), 5],
-    },
-    "force_what_is_banned": {"force_eos": True, "max_length": 4, "banned": [2]},
-    "prefix": {"prefix": (6, 3, 3), "no_repeat_ngram_size": 1, "banned": [3], "force_eos": True},
-    "hot": {"temperature": 1.9},
-    "penalty": {"repetition_penalty": 1.7, "max_length": 24},
-    "reward_behind_bos": {"repetition_penalty": 0.6, "rules_see_bos": True, "max_length": 14},
-    "penalty_and_all": {
-        "temperature": 0.7,
-        "repetition_penalty": 1.3,
-        "no_repeat_ngram_size": 2,
-        "banned": [(4, 5)],
-        "prefix": (6, 3, 3),
-        "force_eos": True,
-    },
-    "top_k": {"top_k": 3, "no_repeat_ngram_size": 1, "min_length": 4},
-    "sampled": {"sampling": "gumbel", "seed": 2**63 + 5, "min_length": 4},
-    "sampled_hot": {"sampling": "ancestral", "temperature": 1.9, "no_repeat_ngram_size": 2},
-    "sampled_top_k": {"sampling": "gumbel", "top_k": 7, "min_length": 4, "banned": [(4, 5)]},
-    "sampled_top_1": {"sampling": "ancestral", "top_k": 1, "repetition_penalty": 1.3},
-    "sampled_to_nothing": {
-        "sampling": "gumbel",
-        "no_repeat_ngram_size": 1,
-        "max_length": 14,
-        "min_length": 13,
-    },
-    "nothing_but_prefix": {"prefix": (6, 3, 3), "max_length": 3},
-}
 
 
 def candidates(rows: int, vocabulary: int, width: int) -> tuple[Tensor, Tensor]:
@@ -282,7 +198,6 @@ def test_what_it_does_not_know_is_left_to_the_host() -> None:
     for other in (
         {"no_repeat_ngram_size": 2, "max_length": 5000},
         {"banned": [3], "max_length": 5000},
-        {"beam_groups": 2},
         {"finished": "carry"},
         {"early_stopping": "top"},
         {"repetition_penalty": 1.2, "max_length": 5000},
@@ -330,7 +245,15 @@ def search_table(device: str, options: BeamSearchOptions) -> BeamSearchResult:
     return beam_search(step, bos, batch_size=3, options=options, source_lengths=[5, 0, 3])
 
 
-@pytest.mark.parametrize("told", [{}, {"coverage_penalty": "summary", "beta": 0.2}], ids=str)
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"coverage_penalty": "summary", "beta": 0.2},
+        {"beam_groups": 2, "diversity_penalty": 0.5, "n_best": 4},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("steps", [1, 8])
 def test_a_whole_search_finds_the_same(
     monkeypatch: pytest.MonkeyPatch, steps: int, told: dict[str, Any]
@@ -371,6 +294,7 @@ def test_gpu_keeps_rules_as_the_host(name: str) -> None:
     "told",
     [
         {},
+        {"beam_groups": 2, "diversity_penalty": 0.5, "n_best": 4},
         {"coverage_penalty": "gnmt", "beta": 0.3},
         {"sampling": "gumbel", "n_best": 4, "seed": 7},
         {"sampling": "ancestral", "n_best": 4, "top_k": 9},

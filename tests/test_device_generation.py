@@ -43,6 +43,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "ancestral": {"sampling": "ancestral", "temperature": 0.7, "min_length": 3},
     "gumbel": {"sampling": "gumbel", "seed": 3},
     "drawn": {"sampling": "gumbel", "top_k": 5, "seed": 3},
+    "groups": {"beam_size": 6, "beam_groups": 3, "diversity_penalty": 0.4, "n_best": 4},
 }
 
 
@@ -134,9 +135,11 @@ def test_a_source_has_the_same_bits_beside_any_options(
         options_of("rules"),
         replace(OPTIONS, sampling="ancestral", seed=5),
         replace(OPTIONS, sampling="ancestral", seed=6),
+        options_of("groups"),
+        options_of("groups"),
     ]
     model = make(torch.float32, **MODELS[name])
-    src, src_lengths, _, _ = data(model, (5, 0, 7, 1, 4, 6, 3, 3))
+    src, src_lengths, _, _ = data(model, (5, 0, 7, 1, 4, 6, 3, 3, 7, 4))
     on_cpu = model.generate(src, src_lengths, options)
     monkeypatch.setattr(DeviceBeamSearch, "runs", lambda _, told: DeviceBeamSearch.knows(told))
     with emulated_cuda():
@@ -170,7 +173,7 @@ def test_questions_may_come_at_any_step(monkeypatch: pytest.MonkeyPatch, steps: 
         assert_same_bits(on_device(decoder, memory, options), expected)
 
 
-@pytest.mark.parametrize("search", ["plain", "ngrams", "ancestral", "gumbel"])
+@pytest.mark.parametrize("search", ["plain", "ngrams", "ancestral", "gumbel", "groups"])
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_past_the_end_change_nothing(name: str, search: str) -> None:
     options = options_of(search)
@@ -260,7 +263,7 @@ class Recording(TorchDispatchMode):
                     place.copy_(value)
 
 
-@pytest.mark.parametrize("search", ["ngrams", "ancestral", "gumbel"])
+@pytest.mark.parametrize("search", ["ngrams", "ancestral", "gumbel", "groups"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_recorded_step_is_every_step(name: str, search: str) -> None:
     """Nothing that changes from step to step lies in Python."""

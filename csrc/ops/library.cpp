@@ -134,7 +134,8 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor(b!) counters, Tensor(c!) pool, Tensor(d!) nodes, Tensor eos_ids, Tensor scores, "
       "Tensor? terms, bool ranks_with_coverage, int min_length, str early_stopping, bool "
       "eos_beyond_beam, bool full_pool_is_closed, "
-      "bool count_eos, int monotone_from, int pad_id, str sampling, Tensor? perturbed, "
+      "bool count_eos, int monotone_from, int pad_id, float diversity, str sampling, Tensor? "
+      "perturbed, "
       "Tensor(e!)? keys, Tensor(f!)? places) -> (Tensor tokens, Tensor parents)");
   // Of a row's candidates the best `width` by log-prob plus the noise of its place.
   def("beam_search_draw(Tensor log_probs, Tensor candidates, Tensor places, int width) "

@@ -8,9 +8,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from seq2seq_ext.decoding.device_result import COUNTERS, ENDED, NODE, read_result
 from seq2seq_ext.decoding.device_tables import (
     banned_sequences,
     by_length,
+    group_beams,
     noise_places,
     pool_size,
     score_table,
@@ -26,6 +28,8 @@ _KNOWN = {
     "eos_id",
     "pad_id",
     "beam_size",
+    "beam_groups",
+    "diversity_penalty",
     "n_best",
     "max_length",
     "min_length",
@@ -56,10 +60,6 @@ _KNOWN = {
 _STOPS = {"exact", "heuristic", "first", "none"}
 _LONGEST_PATH = 4096  # that rules read; as in csrc/kernels/cuda/beam_search.h
 _MOST_DRAWN_FROM = 4096  # tokens that top_k leaves to sampling; as there
-_MISSING = -1  # the reason where there is no hypothesis
-
-# Words of the structs of csrc/kernels/cuda/beam_search.h.
-_COUNTERS, _ENDED, _NODE = 4, 7, 3
 
 
 class DeviceBeamSearch:
@@ -112,16 +112,17 @@ class DeviceBeamSearch:
         self._told = options = self.options[0]
         self.rows = batch_size * options.beam_size
         self.steps = 0
-        beams, length = options.beam_size, options.max_length
+        groups = (batch_size, options.beam_groups)
+        beams, length = group_beams(options), options.max_length
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=device)
 
-        self._sums = torch.zeros(batch_size, beams, dtype=torch.float64, device=device)
-        self._counters = zeros(batch_size, _COUNTERS)
-        self._counters[:, 1] = beams if options.sampling == "ancestral" else 1
-        self._pool = zeros(batch_size, pool_size(options), _ENDED)
-        self._nodes = zeros(length, self.rows, _NODE)
+        self._sums = torch.zeros(*groups, beams, dtype=torch.float64, device=device)
+        self._counters = zeros(*groups, COUNTERS)
+        self._counters[..., 1] = beams if options.sampling == "ancestral" else 1
+        self._pool = zeros(*groups, pool_size(options), ENDED)
+        self._nodes = zeros(length, self.rows, NODE)
         self._eos_ids = torch.tensor(options.eos_ids, device=device)
         self._banned = by_length(banned_sequences(options)).to(device)
         self._prefix = torch.tensor(options.prefix, dtype=torch.int64, device=device)
@@ -150,7 +151,7 @@ class DeviceBeamSearch:
 
         So the device has the steps in between to take while the host waits for it.
         """
-        before, self._asked = self._asked, _Answer(self._counters[:, 1].any())
+        before, self._asked = self._asked, _Answer(self._counters[..., 1].any())
         return before is not None and not before.wait()
 
     def check_vocabulary(self, where: str, vocabulary: int) -> None:
@@ -253,6 +254,7 @@ class DeviceBeamSearch:
             # The shortest that counts as one token; with a reward there is none.
             told.max_length + 1 if told.word_reward else 1 - told.length_offset,
             told.pad_id,
+            told.diversity_penalty,
             told.sampling,
             offered.perturbed,
             self._keys,
@@ -265,38 +267,9 @@ class DeviceBeamSearch:
     def result(self) -> BeamSearchResult:
         """The ``n_best`` of every sentence; waits for the device."""
         with torch.device("cpu"):  # whatever the caller's default is
-            return self._read(self._counters.cpu(), self._pool.cpu(), self._nodes.cpu())
-
-    def _read(self, counters: Tensor, pool: Tensor, nodes: Tensor) -> BeamSearchResult:
-        batch, n_best = len(counters), self._told.n_best
-        kept = min(n_best, pool.shape[1])
-        exists = torch.arange(n_best) < counters[:, 2:3].clamp(max=kept)
-        ended = torch.zeros(batch, n_best, _ENDED, dtype=torch.int64)
-        ended[:, :kept] = pool[:, :kept]
-        lengths = ended[..., 2] * exists
-        longest = int(lengths.max())
-        tokens = torch.full((batch, n_best, longest), self._told.pad_id)
-        rows = torch.zeros_like(tokens)
-        log_probs = torch.zeros(batch, n_best, longest, dtype=torch.float64)
-        node = ended[..., 4:]
-        for place in range(longest - 1, -1, -1):
-            is_in = place < lengths
-            tokens[..., place] = torch.where(is_in, node[..., 1], self._told.pad_id)
-            rows[..., place] = torch.where(is_in, node[..., 0], 0)
-            log_probs[..., place] = torch.where(is_in, _as_double(node[..., 2]), 0.0)
-            if place > 0:
-                before = nodes[place - 1][rows[..., place]]
-                node = torch.where(is_in[..., None], before, node)
-        nothing = torch.full((batch, n_best), -torch.inf, dtype=torch.float64)
-        return BeamSearchResult(
-            tokens=tokens,
-            lengths=lengths,
-            scores=torch.where(exists, _as_double(ended[..., 0]), nothing),
-            log_probs=torch.where(exists, _as_double(ended[..., 1]), nothing),
-            token_log_probs=log_probs,
-            reasons=torch.where(exists, ended[..., 3], _MISSING),
-            rows=rows,
-        )
+            return read_result(
+                self._told, self._counters.cpu(), self._pool.cpu(), self._nodes.cpu()
+            )
 
 
 class Candidates(NamedTuple):
@@ -363,10 +336,6 @@ class _Answer:
         if self._arrival is not None:
             self._arrival.synchronize()
         return bool(self._value)
-
-
-def _as_double(words: Tensor) -> Tensor:
-    return words.contiguous().view(torch.float64)
 
 
 def _reads_paths(options: BeamSearchOptions) -> bool:

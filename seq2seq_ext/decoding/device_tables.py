@@ -10,13 +10,19 @@ from torch import Tensor
 from seq2seq_ext.decoding.options import BeamSearchOptions
 
 
+def group_beams(options: BeamSearchOptions) -> int:
+    return options.beam_size // options.beam_groups
+
+
 def pool_size(options: BeamSearchOptions) -> int:
     """As Group's."""
+    beams = group_beams(options)
     if options.sampling == "ancestral":
-        return options.beam_size
+        return beams
+    returned = min(options.n_best, beams)
     if options.early_stopping == "exact":
-        return options.n_best
-    return max(options.n_best, math.floor(options.patience * options.beam_size + 0.5))
+        return returned
+    return max(returned, math.floor(options.patience * beams + 0.5))
 
 
 def noise_places(options: Sequence[BeamSearchOptions]) -> Tensor:

@@ -1,8 +1,10 @@
-// A warp for each sentence. Its lanes hold the heads of the live rows' candidates and compare them
-// for the next; the first lane gives it its place.
+// A warp for each sentence, its groups one after the other. Its lanes hold the heads of the live
+// rows' candidates and compare them for the next; the first lane gives it its place.
+#include "../search/diversity.h"
 #include "../search/gumbel.h"
 #include "beam_search.h"
 #include "best.cuh"
+#include "coverage.cuh"
 #include "drawing.cuh"
 #include "token_rules.cuh"
 
@@ -18,41 +20,56 @@ struct SearchKernel {
   int64_t *tokens, *parents;
 
   struct Shared {
+    int64_t used;  // tokens of the groups before
     SearchCounters now;
     int64_t survivors, met;
-    // Behind it: [K] sums of the survivors, [K] their keys, [K] ranks of the heads.
+    // Behind it: [K] sums of the survivors, [K] their keys, [K] ranks of the heads, [G, K] the
+    // tokens used.
   };
 
-  static int64_t shared_bytes(int64_t beams) { return sizeof(Shared) + beams * 24; }
+  static int64_t shared_bytes(const SearchRules& rules) {
+    return sizeof(Shared) + (3 + rules.groups) * rules.beams * 8;
+  }
 
-  __device__ void operator()(char* bytes) const { Sentence(*this, bytes).run(); }
+  __device__ void operator()(char* bytes) const {
+    if (thread_index() == 0) reinterpret_cast<Shared*>(bytes)->used = 0;
+    const int64_t first = block_index() * rules.groups;
+    for (int64_t group = first; group < first + rules.groups; ++group) {
+      sync_block();
+      Group(*this, bytes, group).run();
+    }
+  }
 
  private:
-  class Sentence {
+  class Group {
    public:
-    __device__ Sentence(const SearchKernel& kernel, char* bytes)
+    __device__ Group(const SearchKernel& kernel, char* bytes, int64_t group)
         : k_(kernel),
           shared_(*reinterpret_cast<Shared*>(bytes)),
           sums_after_(reinterpret_cast<double*>(bytes + sizeof(Shared))),
           keys_after_(sums_after_ + kernel.rules.beams),
           ranks_(reinterpret_cast<int64_t*>(keys_after_ + kernel.rules.beams)),
-          first_(block_index() * kernel.rules.beams),
-          live_(kernel.state.counters[block_index()].live),
-          length_(kernel.state.counters[block_index()].length + 1) {}
+          used_tokens_(ranks_ + kernel.rules.beams),
+          pool_(kernel.state.pool + group * kernel.rules.pool),
+          counters_(kernel.state.counters[group]),
+          first_(group * kernel.rules.beams),
+          live_(counters_.live),
+          length_(counters_.length + 1),
+          used_(shared_.used),
+          is_ranked_(kernel.rules.sampling == Sampling::kGumbel || used_ > 0) {}
 
     __device__ void run() {
-      SearchCounters& counters = k_.state.counters[block_index()];
       for (int64_t beam = thread_index(); beam < live_; beam += kWarp) {
         ranks_[beam] = 0;
-        if (k_.offered.order) rank(first_ + beam);
+        if (is_ranked_) rank(first_ + beam);
       }
-      if (thread_index() == 0) shared_ = {counters, 0, 0};
+      if (thread_index() == 0) shared_.now = counters_, shared_.survivors = shared_.met = 0;
       sync_block();
       if (live_ > 0) {
         take_all();
         if (thread_index() == 0) finish();
         sync_block();
-        if (thread_index() == 0) counters = shared_.now;
+        if (thread_index() == 0) counters_ = shared_.now;
       }
       for (int64_t beam = thread_index(); beam < k_.rules.beams; beam += kWarp) {
         const int64_t row = first_ + beam;
@@ -108,7 +125,12 @@ struct SearchKernel {
       const double* const perturbed = k_.offered.perturbed;
       if (k_.rules.sampling == Sampling::kGumbel)
         return conditioned(sum + perturbed[best + rank], sum + perturbed[best], k_.state.keys[row]);
-      return k_.rules.ranks_with_coverage ? key + term(row, true) : key;
+      const double ranked = k_.rules.ranks_with_coverage ? key + term(row, true) : key;
+      return used_ > 0 ? ranked - loss(k_.offered.tokens[best + rank]) : ranked;
+    }
+
+    __device__ double loss(int64_t token) const {
+      return diversity_loss(k_.rules.diversity, used_tokens_, used_, token);
     }
 
     // Sorts a row's candidates by their keys; of equals the first stays the first.
@@ -131,8 +153,8 @@ struct SearchKernel {
         if (ranks_[beam] == k_.rules.width) continue;
         const int64_t row = first_ + beam;
         Ranked head;
-        head.key = k_.offered.order ? k_.offered.keys[row * k_.rules.width + ranks_[beam]]
-                                    : key_of(row, ranks_[beam]);
+        head.key = is_ranked_ ? k_.offered.keys[row * k_.rules.width + ranks_[beam]]
+                              : key_of(row, ranks_[beam]);
         head.id = beam;
         if (head.key > kWorthNothing && head.precedes(best)) best = head;
       }
@@ -148,7 +170,7 @@ struct SearchKernel {
     // The place of a beam's head among all candidates.
     __device__ int64_t place_of_head(int64_t beam) const {
       const int64_t begin = (first_ + beam) * k_.rules.width, rank = ranks_[beam];
-      return begin + (k_.offered.order ? k_.offered.order[begin + rank] : rank);
+      return begin + (is_ranked_ ? k_.offered.order[begin + rank] : rank);
     }
 
     // As Group::take.
@@ -171,19 +193,20 @@ struct SearchKernel {
       if (rules.sampling == Sampling::kAncestral)
         k_.state.places[to].lane = k_.state.places[row].lane;
       k_.tokens[to] = node.token;
+      if (rules.diversity > 0) used_tokens_[shared_.used++] = node.token;
       k_.parents[to] = row;
       nodes_of(length_)[to] = node;
     }
 
     // Of all rows, after so many steps.
     __device__ SearchNode* nodes_of(int64_t length) const {
-      return k_.state.nodes + (length - 1) * k_.rules.sentences * k_.rules.beams;
+      return k_.state.nodes + (length - 1) * k_.rules.rows();
     }
 
     // Of coverage: of a row as it is, or of what goes on from it.
     __device__ double term(int64_t row, bool is_grown) const {
       const double* const terms = k_.offered.terms;
-      return terms ? terms[is_grown * k_.rules.sentences * k_.rules.beams + row] : 0;
+      return terms ? terms[is_grown * k_.rules.rows() + row] : 0;
     }
 
     __device__ double score(double sum, int64_t length, bool ends) const {
@@ -202,16 +225,15 @@ struct SearchKernel {
       SearchCounters& now = shared_.now;
       ++now.offered;
       if (rules.full_pool_is_closed && now.ended == rules.pool) return;
-      EndedSearch* const pool = k_.state.pool + block_index() * rules.pool;
       const double worth = rules.sampling == Sampling::kGumbel
                                ? of.key
                                : score(of.sum, length, reason == Reason::kEos) + of.term;
       int64_t place = now.ended;
-      while (place > 0 && worth > pool[place - 1].score) --place;
+      while (place > 0 && worth > pool_[place - 1].score) --place;
       if (place == rules.pool) return;
       if (now.ended < rules.pool) ++now.ended;
-      for (int64_t i = now.ended - 1; i > place; --i) pool[i] = pool[i - 1];
-      pool[place] = {worth, of.sum, length, static_cast<int64_t>(reason), last};
+      for (int64_t i = now.ended - 1; i > place; --i) pool_[i] = pool_[i - 1];
+      pool_[place] = {worth, of.sum, length, static_cast<int64_t>(reason), last};
     }
 
     __device__ void finish() {
@@ -233,8 +255,7 @@ struct SearchKernel {
       switch (rules.early_stopping) {
         case EarlyStopping::kExact:
         case EarlyStopping::kHeuristic:
-          return now.ended == rules.pool &&
-                 best_in_reach() <= k_.state.pool[(block_index() + 1) * rules.pool - 1].score;
+          return now.ended == rules.pool && best_in_reach() <= pool_[rules.pool - 1].score;
         case EarlyStopping::kFirst:
           return now.offered >= rules.pool;
         default:
@@ -275,37 +296,12 @@ struct SearchKernel {
     const SearchKernel& k_;
     Shared& shared_;
     double *const sums_after_, *const keys_after_;
-    int64_t* const ranks_;
-    const int64_t first_, live_, length_;
+    int64_t *const ranks_, *const used_tokens_;
+    EndedSearch* const pool_;
+    SearchCounters& counters_;
+    const int64_t first_, live_, length_, used_;
+    const bool is_ranked_;  // whether a row's order is not that of its keys
   };
-};
-
-// A thread for each row, whose terms are sums in the order of positions, as coverage_term's.
-struct CoverageKernel {
-  static constexpr int kThreads = kWarp, kBlocksPerSm = 16;
-  CoverageGrowth in;
-
-  __device__ void operator()(char*) const {
-    const int64_t rows = in.sentences * in.beams;
-    const int64_t row = block_index() * kThreads + thread_index(), first = row * in.positions;
-    if (row >= rows) return;
-    const int64_t length = in.lengths[row / in.beams];
-    double before = 0, after = 0;
-    for (int64_t i = 0; i < in.positions; ++i) {
-      const double mass = in.coverage[first + i], grown = mass + in.attention[first + i];
-      in.grown[first + i] = grown;
-      if (i < length) before += term(mass), after += term(grown);
-    }
-    in.terms[row] = in.beta * before;
-    in.terms[rows + row] = in.beta * after;
-  }
-
- private:
-  __device__ double term(double mass) const {
-    if (in.penalty == CoveragePenalty::kSummary) return 1 - (mass < 1 ? 1 : mass);
-    const double at_most_one = mass > 1 ? 1 : mass;
-    return log(at_most_one < kLeastMass ? kLeastMass : at_most_one);
-  }
 };
 
 }  // namespace
@@ -313,14 +309,14 @@ struct CoverageKernel {
 void list_tokens(const TokenRules& rules, const SearchRules& search, const SearchState& state,
                  Stream stream) {
   launch(RulesKernel{rules, search, state, listed_size(rules, search), seen_size(search)},
-         search.sentences * search.beams, (1 + search.max_length) * sizeof(int64_t), stream);
+         search.rows(), (1 + search.max_length) * sizeof(int64_t), stream);
 }
 
 void beam_search_step(const SearchRules& rules, const SearchState& state,
                       const SearchCandidates& offered, int64_t* tokens, int64_t* parents,
                       Stream stream) {
   launch(SearchKernel{rules, state, offered, tokens, parents}, rules.sentences,
-         SearchKernel::shared_bytes(rules.beams), stream);
+         SearchKernel::shared_bytes(rules), stream);
 }
 
 void draw(const Draw& in, Stream stream) {

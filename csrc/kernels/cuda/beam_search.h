@@ -1,15 +1,17 @@
 // The twin of ../beam_search.h on a GPU: one step of every sentence in one launch, which nobody
 // waits for. Order, sums, scores and pools are the same, bit for bit, for what it knows: sentences
-// that are told the same but for their seeds, Finished::kPool, no groups, of the rules those in
-// TokenRules and topk.h, and the stops kExact, kHeuristic, kFirst and kNone; under
-// Sampling::kAncestral kNone alone. But the coverage penalty kGnmt and Gumbel noise are made of
-// logarithms, and the device rounds its own.
+// that are told the same but for their seeds, Finished::kPool, groups where nothing is sampled, of
+// the rules those in TokenRules and topk.h, and the stops kExact, kHeuristic, kFirst and kNone;
+// under Sampling::kAncestral kNone alone. But the coverage penalty kGnmt and Gumbel noise are made
+// of logarithms, and the device rounds its own.
 //
-// B sentences of K beams, N = B * K rows, W candidates a row, P places in a pool.
+// B sentences of G groups of K beams, N = B * G * K rows, W candidates a row, P places in each
+// group's pool.
 #pragma once
 
 #include <cstdint>
 
+#include "../search/everywhere.h"
 #include "../search/options.h"
 #include "../search/sampling.h"
 #include "../search/scoring.h"
@@ -23,7 +25,8 @@ struct LengthScore {
 };
 
 struct SearchRules {
-  int64_t sentences, beams, width, pool, max_length, min_length, pad_id;
+  int64_t sentences, groups, beams;  // B, G, K
+  int64_t width, pool, max_length, min_length, pad_id;
   EarlyStopping early_stopping;
   bool ends_beyond_beam, full_pool_is_closed, count_eos;  // as SearchOptions'
   int64_t monotone_from;   // the length from which an open hypothesis' score is monotone
@@ -32,6 +35,9 @@ struct SearchRules {
   const LengthScore* scores;  // [2, max_length + 1] by length, of open ones and with EOS
   bool ranks_with_coverage;   // whether live hypotheses are ranked with their terms too
   Sampling sampling;
+  double diversity;  // as SearchOptions'
+
+  SEQ2SEQ_EXT_EVERYWHERE int64_t rows() const { return sentences * groups * beams; }
 };
 
 // A token, and the row that it was chosen from.
@@ -48,7 +54,7 @@ struct EndedSearch {
 
 struct SearchCounters {
   int64_t length;   // steps taken
-  int64_t live;     // rows that go on; 0: the sentence is done
+  int64_t live;     // rows that go on; 0: the group is done
   int64_t ended;    // hypotheses in the pool
   int64_t offered;  // to the pool
 };
@@ -56,12 +62,12 @@ struct SearchCounters {
 // Before the first step: sums, keys and counters zero, but for live = 1, or K under kAncestral;
 // places with their seeds, step 0, and a row's place in its sentence as its lane.
 struct SearchState {
-  double* sums;              // [B, K] of live rows
-  SearchCounters* counters;  // [B]
-  EndedSearch* pool;         // [B, P], best first
+  double* sums;              // [B, G, K] of live rows
+  SearchCounters* counters;  // [B, G]
+  EndedSearch* pool;         // [B, G, P], best first
   SearchNode* nodes;         // [max_length, N] of the rows after each step
-  double* keys;              // [B, K] what live rows were ranked by; null but under kGumbel
-  NoisePlace* places;        // [B, K] of the next step's noise; null without sampling
+  double* keys;              // [N] what live rows were ranked by; null but under kGumbel
+  NoisePlace* places;        // [N] of the next step's noise; null without sampling
 };
 
 struct SearchCandidates {
@@ -71,7 +77,8 @@ struct SearchCandidates {
                             // them; null: 0
   const double* perturbed;  // [N, W] log-probs plus noise; read under kGumbel
   double* keys;             // [N, W] scratch, and
-  int64_t* order;           // [N, W] scratch, where that order is not theirs: kGumbel; else null
+  int64_t* order;           // [N, W] scratch, where that order is not theirs: under kGumbel, or
+                            // with diversity; else null
 };
 
 // tokens, parents: [N] out.

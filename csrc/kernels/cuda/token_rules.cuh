@@ -89,7 +89,7 @@ struct RulesKernel {
     if (thread_index() == 0) {
       int64_t at = row;
       for (int64_t step = length - 1; step >= 0; --step) {
-        const SearchNode& node = state.nodes[step * search.sentences * search.beams + at];
+        const SearchNode& node = state.nodes[step * search.rows() + at];
         tokens[step + has_first] = node.token;
         at = node.parent;
       }

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "diversity.h"
 #include "gumbel.h"
 
 namespace seq2seq_ext {
@@ -147,7 +148,7 @@ std::vector<Group::Candidate> Group::rank(const Step& step, int64_t beam) const 
       const double* perturbed = step.rows.perturbed + beam * step.rows.width;
       found.key = conditioned(parent.sum + perturbed[rank], parent.sum + perturbed[0], parent.key);
     }
-    found.key -= options.diversity * std::count(step.used.begin(), step.used.end(), found.token);
+    found.key -= diversity_loss(options.diversity, step.used.data(), step.used.size(), found.token);
     row.push_back(found);
   }
   std::stable_sort(row.begin(), row.end(),

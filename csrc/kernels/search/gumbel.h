@@ -4,13 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "everywhere.h"
 #include "sampling.h"
-
-#ifdef __CUDACC__
-#define SEQ2SEQ_EXT_EVERYWHERE __host__ __device__
-#else
-#define SEQ2SEQ_EXT_EVERYWHERE
-#endif
 
 namespace seq2seq_ext {
 

@@ -53,28 +53,29 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
                                 const std::optional<Tensor>& terms, bool ranks_with_coverage,
                                 int64_t min_length, c10::string_view early_stopping,
                                 bool eos_beyond_beam, bool full_pool_is_closed, bool count_eos,
-                                int64_t monotone_from, int64_t pad_id, c10::string_view sampling,
-                                const std::optional<Tensor>& perturbed,
+                                int64_t monotone_from, int64_t pad_id, double diversity,
+                                c10::string_view sampling, const std::optional<Tensor>& perturbed,
                                 const std::optional<Tensor>& keys,
                                 const std::optional<Tensor>& places) {
   const char* op = "beam_search_step";
   const c10::DeviceGuard guard(sums.device());
-  check_dim(op, "sums", sums, 2, "[B, K]");
-  const int64_t sentences = sums.size(0), beams = sums.size(1), rows = sentences * beams;
+  check_dim(op, "sums", sums, 3, "[B, G, K]");
+  const int64_t sentences = sums.size(0), groups = sums.size(1), beams = sums.size(2);
+  const int64_t rows = sums.numel();
   check_dim(op, "log_probs", any_log_probs, 2, "[N, W]");
   const int64_t width = any_log_probs.size(1);
-  check_dim(op, "pool", pool, 3, "[B, P, words]");
+  check_dim(op, "pool", pool, 4, "[B, G, P, words]");
   check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
-  const int64_t ends = pool.size(1), max_length = nodes.size(0);
+  const int64_t ends = pool.size(2), max_length = nodes.size(0);
   const auto check = [&](const char* name, const Tensor& t, at::ScalarType type,
                          at::IntArrayRef shape) { check_part(op, sums, name, t, type, shape); };
   const Tensor log_probs = any_log_probs.to(at::kDouble).contiguous();
   const Tensor candidates = any_candidates.contiguous();
-  check("sums", sums, at::kDouble, {sentences, beams});
+  check("sums", sums, at::kDouble, sums.sizes());
   check("log_probs", log_probs, at::kDouble, {rows, width});
   check("candidates", candidates, at::kLong, {rows, width});
-  check("counters", counters, at::kLong, {sentences, kWords<SearchCounters>});
-  check("pool", pool, at::kLong, {sentences, ends, kWords<EndedSearch>});
+  check("counters", counters, at::kLong, {sentences, groups, kWords<SearchCounters>});
+  check("pool", pool, at::kLong, {sentences, groups, ends, kWords<EndedSearch>});
   check("nodes", nodes, at::kLong, {max_length, rows, kWords<SearchNode>});
   check("eos_ids", eos_ids, at::kLong, {eos_ids.numel()});
   check("scores", scores, at::kDouble, {2, max_length + 1, kWords<LengthScore>});
@@ -86,11 +87,12 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
   TORCH_CHECK_VALUE(sampled == Sampling::kNone || places, op,
                     ": places: expected a tensor under sampling");
   if (is_gumbel) check("perturbed", *perturbed, at::kDouble, {rows, width});
-  if (is_gumbel) check("keys", *keys, at::kDouble, {sentences, beams});
+  if (is_gumbel) check("keys", *keys, at::kDouble, sums.sizes());
   if (places) check("places", *places, at::kLong, {rows, kWords<NoisePlace>});
-  TORCH_CHECK_VALUE(ends > 0 && max_length > 0 && beams > 0, op,
-                    ": expected at least one place in the pool, one step and one beam");
+  TORCH_CHECK_VALUE(ends > 0 && max_length > 0 && rows > 0, op,
+                    ": expected at least one place in the pool, one step and one row");
   const SearchRules rules{sentences,
+                          groups,
                           beams,
                           width,
                           ends,
@@ -106,14 +108,16 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
                           eos_ids.numel(),
                           static_cast<const LengthScore*>(scores.const_data_ptr()),
                           ranks_with_coverage,
-                          sampled};
+                          sampled,
+                          diversity};
   const SearchState state{data<double>(sums),
                           static_cast<SearchCounters*>(counters.data_ptr()),
                           static_cast<EndedSearch*>(pool.data_ptr()),
                           static_cast<SearchNode*>(nodes.data_ptr()),
                           is_gumbel ? data<double>(*keys) : nullptr,
                           places ? static_cast<NoisePlace*>(places->data_ptr()) : nullptr};
-  const int64_t ranked = is_gumbel ? rows * width : 0;
+  const bool is_ranked = is_gumbel || diversity > 0;
+  const int64_t ranked = is_ranked ? rows * width : 0;
   const Tensor ranked_keys = at::empty({ranked}, sums.options());
   const Tensor order = at::empty({ranked}, candidates.options());
   const Tensor tokens = at::empty({rows}, candidates.options());
@@ -123,7 +127,7 @@ std::tuple<Tensor, Tensor> step(const Tensor& any_log_probs, const Tensor& any_c
       {data<const double>(log_probs), data<const int64_t>(candidates),
        terms ? data<const double>(*terms) : nullptr,
        is_gumbel ? data<const double>(*perturbed) : nullptr,
-       is_gumbel ? data<double>(ranked_keys) : nullptr, is_gumbel ? data<int64_t>(order) : nullptr},
+       is_ranked ? data<double>(ranked_keys) : nullptr, is_ranked ? data<int64_t>(order) : nullptr},
       data<int64_t>(tokens), data<int64_t>(parents), current_stream(sums));
   return {tokens, parents};
 }
@@ -182,16 +186,17 @@ std::tuple<Tensor, Tensor> list_rules(const Tensor& sums, const Tensor& counters
                                       const Tensor& prefix, bool force_eos, bool lists_seen) {
   const char* op = "beam_search_rules";
   const c10::DeviceGuard guard(sums.device());
-  check_dim(op, "sums", sums, 2, "[B, K]");
+  check_dim(op, "sums", sums, 3, "[B, G, K]");
   check_dim(op, "nodes", nodes, 3, "[max_length, N, words]");
   check_dim(op, "banned", banned, 2, "[sequences, 1 + longest]");
   SearchRules search{};
-  search.sentences = sums.size(0), search.beams = sums.size(1), search.max_length = nodes.size(0);
-  const int64_t rows = search.sentences * search.beams;
+  search.sentences = sums.size(0), search.groups = sums.size(1), search.beams = sums.size(2);
+  search.max_length = nodes.size(0);
+  const int64_t rows = search.rows();
   const auto check = [&](const char* name, const Tensor& t, at::IntArrayRef shape) {
     check_part(op, sums, name, t, at::kLong, shape);
   };
-  check("counters", counters, {search.sentences, kWords<SearchCounters>});
+  check("counters", counters, {search.sentences, search.groups, kWords<SearchCounters>});
   check("nodes", nodes, {search.max_length, rows, kWords<SearchNode>});
   check("eos_ids", eos_ids, {eos_ids.numel()});
   check("banned", banned, banned.sizes());
