@@ -56,7 +56,7 @@ def _best_of_pools(pools: Tensor, counts: Tensor, n_best: int) -> tuple[Tensor, 
     exists = (torch.arange(pools.shape[2]) < counts[..., None]).flatten(1)
     ended = pools.flatten(1, 2)
     scores = _as_double(ended[..., 0]).masked_fill(~exists, -torch.inf)
-    best = scores.argsort(1, descending=True, stable=True)[:, :n_best]
+    best = scores.argsort(dim=1, descending=True, stable=True)[:, :n_best]
     return ended.gather(1, best[..., None].expand(-1, -1, ENDED)), exists.gather(1, best)
 
 
