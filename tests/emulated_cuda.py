@@ -63,7 +63,7 @@ def load() -> Any:
     return torch.ops.seq2seq_ext_emulator
 
 
-class _Redispatch(TorchDispatchMode):
+class Redispatch(TorchDispatchMode):
     """Sends this package's ops to the kernels registered for CUDA."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,7 +74,7 @@ class _Redispatch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _OnDevice(TorchFunctionMode):
+class OnDevice(TorchFunctionMode):
     """Modules find their parameters on CUDA, as they ask before they pack weights for the CPU."""
 
     _ANSWERS: ClassVar = {Tensor.is_cuda.__get__: True, Tensor.is_cpu.__get__: False}  # type: ignore[attr-defined]
@@ -113,7 +113,7 @@ def emulated_cuda(
     is_captured = tracing.is_captured
     tracing.is_captured = lambda tensor: captures
     try:
-        with _Redispatch(), _OnDevice():
+        with Redispatch(), OnDevice():
             yield
     finally:
         tracing.is_captured = is_captured

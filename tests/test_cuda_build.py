@@ -1,5 +1,7 @@
-"""nvcc takes every CUDA kernel for every architecture, without spills; the ops register."""
+"""nvcc takes every CUDA kernel for every architecture, without spills; the ops register, and their
+launches are what a runtime takes."""
 
+import json
 import os
 import re
 import shutil
@@ -7,10 +9,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from emulated_cuda import ROOT, load
+from emulated_cuda import FOLDER, ROOT, load
 
 ARCHITECTURES = (80, 90, 100)
 # ops whose twin on the CPU is no op, but an engine
@@ -23,7 +26,8 @@ ENGINES = {
     "linear_log_softmax_topk.ruled",
 }
 REGISTERS = 65536  # of a multiprocessor, of all three
-KERNELS = sorted((ROOT / "csrc" / "kernels" / "cuda").glob("*.cu"))
+FILES = ROOT / "csrc" / "kernels" / "cuda"
+KERNELS = sorted(FILES.glob("*.cu"))
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on the PATH")
 
 
@@ -80,20 +84,93 @@ def check_assembly(file: Path, folder: Path) -> None:
         assert "ld.global.nc" not in assembly, file.name
 
 
-@needs_nvcc
-def test_nvcc_takes_every_kernel(tmp_path: Path) -> None:
-    objects = [tmp_path / f"{file.stem}.o" for file in KERNELS]
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, str]:
+    """The compiler's, by the object file."""
+    folder = tmp_path_factory.mktemp("kernels")
+    objects = [folder / f"{file.stem}.o" for file in KERNELS]
     with ThreadPoolExecutor(2) as pool:
-        for file, report in zip(KERNELS, pool.map(compile_kernels, KERNELS, objects), strict=True):
-            check_report(file, report)
-            check_assembly(file, tmp_path)
+        return dict(zip(objects, pool.map(compile_kernels, KERNELS, objects), strict=True))
+
+
+@needs_nvcc
+def test_nvcc_takes_every_kernel(reports: dict[Path, str], tmp_path: Path) -> None:
+    for file, (to, report) in zip(KERNELS, reports.items(), strict=True):
+        check_report(file, report)
+        check_assembly(file, to.parent)
     library = tmp_path / "libkernels.so"
     link = ["nvcc", "-shared", "-cudart", "static", "-Xlinker", "--no-undefined"]
-    subprocess.run([*link, *objects, "-o", library], check=True)
+    subprocess.run([*link, *reports, "-o", library], check=True)
     # Loads without a driver; nothing starts CUDA on import.
     subprocess.run(
         [sys.executable, "-c", f"import ctypes; ctypes.CDLL({str(library)!r})"], check=True
     )
+
+
+def torch_includes() -> list[str]:
+    include = Path(torch.__file__).parent / "include"
+    folders = include, include / "torch" / "csrc" / "api" / "include"
+    return [word for folder in folders for word in ("-isystem", str(folder))]
+
+
+@pytest.fixture(scope="module")
+def recorded(reports: dict[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What tests/recorded_cuda.py tells. To link is a test: of a runtime the library has only what
+    starts kernels, nothing that allocates, copies or waits, so that nobody asks for it."""
+    load()
+    library = tmp_path_factory.mktemp("recorded") / "librecorded.so"
+    recorder = library.with_name("recorder.o")
+    source = ROOT / "tests" / "cuda" / "recorder.cpp"
+    options = ["-std=c++20", "-Xcompiler", "-fPIC", f"-I{ROOT / 'csrc'}", *torch_includes()]
+    subprocess.run(["nvcc", *options, "-c", source, "-o", recorder], check=True)
+    torch_library = Path(torch.__file__).parent / "lib"
+    link = ["g++", "-shared", "-Wl,--no-undefined,-Bsymbolic", f"-Wl,-rpath,{torch_library}"]
+    host = list(FOLDER.rglob("csrc/ops/**/*.o"))
+    libraries = [f"-L{torch_library}", "-ltorch_cpu", "-lc10"]
+    subprocess.run([*link, recorder, *host, *reports, *libraries, "-o", library], check=True)
+    program = [sys.executable, ROOT / "tests" / "recorded_cuda.py", library]
+    return json.loads(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
+
+
+@needs_nvcc
+def test_every_kernel_goes_to_the_caller_s_stream(recorded: Any) -> None:
+    launched = ""
+    for name, told in recorded["ops"].items():
+        assert told["error"] == "", name
+        assert all(each["on_stream"] and not each["refused"] for each in told["launches"]), name
+        launched += "".join(each["kernel"] for each in told["launches"])
+    sources = (file.read_text() for file in (*KERNELS, *FILES.glob("*.cuh")))
+    kernels = {name for text in sources for name in re.findall(r"^struct (\w+Kernel) ", text, re.M)}
+    assert {name for name in kernels if f"{len(name)}{name}" not in launched} == set()
+
+
+@needs_nvcc
+def test_every_launch_is_checked(recorded: Any) -> None:
+    """One that fails is the last, and the next call is not blamed for it."""
+    for name, told in recorded["ops"].items():
+        assert told["failures"]
+        for place, asked, error in told["failures"]:
+            assert (asked, error) == (place + 1, "CUDA: a launch that fails"), name
+
+
+@needs_nvcc
+def test_blocks_that_do_not_fit_together_are_launched_otherwise(recorded: Any) -> None:
+    """As where less room is than the device tells: at last in a launch a step."""
+    steps = 3
+    for refusals, (launches, error) in recorded["refused"].items():
+        forward = [each for each in launches if "13ForwardKernel" in each["kernel"]]
+        refused = [each["refused"] for each in forward]
+        assert error == ""
+        assert refused == [True] * int(refusals) + [False] * (1 if int(refusals) < 3 else steps)
+        assert all(each["together"] for each in forward[: int(refusals)])
+        assert all(each["on_stream"] for each in launches)
+
+
+@needs_nvcc
+def test_more_blocks_than_there_are_numbers_for_are_refused(recorded: Any) -> None:
+    launches, error = recorded["too many blocks"]
+    assert error == "CUDA: expected at most 2^31 - 1 blocks, got 2147483648"
+    assert launches == 0
 
 
 @needs_nvcc
@@ -113,11 +190,8 @@ def test_every_twin_is_registered_for_cuda() -> None:
 
 def test_stream_of_the_ops_compiles() -> None:
     """The one file of host code that the emulated build replaces."""
-    include = Path(torch.__file__).parent / "include"
     source = ROOT / "csrc" / "ops" / "cuda" / "stream.cpp"
-    command = ["g++", "-std=c++20", "-fsyntax-only", f"-I{ROOT / 'csrc'}"]
-    for folder in (include, include / "torch" / "csrc" / "api" / "include"):
-        command += ["-isystem", str(folder)]
+    command = ["g++", "-std=c++20", "-fsyntax-only", f"-I{ROOT / 'csrc'}", *torch_includes()]
     if torch.version.cuda:
         command += ["-isystem", os.environ.get("CUDA_HOME", "/usr/local/cuda") + "/include"]
     subprocess.run([*command, str(source)], check=True)

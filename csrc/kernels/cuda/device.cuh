@@ -98,6 +98,11 @@ __device__ A warp_max(A value) {
   return value;
 }
 
+// Whether a counter that is never more than 2^31 off has come as far as that; both may begin anew.
+__host__ __device__ constexpr bool has_reached(unsigned count, unsigned goal) {
+  return static_cast<int>(count - goal) >= 0;
+}
+
 // Blocks of one launch that wait for each other. All of them must be resident: launch_together().
 class GridBarrier {
  public:
@@ -110,7 +115,7 @@ class GridBarrier {
     goal_ += blocks_;
     if (thread_index() == 0) {
       add_release(counter_);
-      while (load_acquire(counter_) < goal_) pause();
+      while (!has_reached(load_acquire(counter_), goal_)) pause();
     }
     sync_block();
   }

@@ -131,8 +131,9 @@ __device__ void multiply_chunks(float (&c)[4], const Chunk<T>& a_low, const Chun
 }
 
 inline void check(cudaError_t error) {
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // which the next launch would be blamed for
+  throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 // Threads and blocks are part of the name, for who reads the compiler's report.
@@ -192,7 +193,7 @@ bool launch_together(const Kernel& kernel, int64_t blocks, int64_t shared_bytes,
       reinterpret_cast<void*>(run_kernel<Kernel>), check_grid(blocks), Kernel::kThreads, arguments,
       shared_bytes, static_cast<cudaStream_t>(stream));
   if (error == cudaErrorCooperativeLaunchTooLarge) {
-    cudaGetLastError();  // which the next launch would be blamed for
+    cudaGetLastError();
     return false;
   }
   check(error);
