@@ -28,7 +28,7 @@ FOLDER = ROOT / "build" / "emulated_cuda"
 CUDA = DispatchKeySet(DispatchKey.CUDA)
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
@@ -43,7 +43,7 @@ def load() -> Any:
     with open(FOLDER / "lock", "w") as lock:  # one worker builds, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
         torch_folder = Path(torch.__file__).parent
-        cmake, ninja, _ = map(_tool, ("cmake", "ninja", "c++"))
+        cmake, ninja, _ = map(tool, ("cmake", "ninja", "c++"))
         source = ROOT / "tests" / "cuda"
         configure = [
             cmake,
@@ -103,8 +103,9 @@ def emulated_cuda(
             and its shared memory has room for.
         owns_memory: ops take every tensor for one on the device, which the host does not read.
         captures: ops and models take what they are called for as going into a CUDA graph.
-        last_blocks: so many of a launch run, and not all, if not 0: for tensors of more elements
-            than anybody could compute, whose untouched pages cost nothing.
+        last_blocks: so many run of a launch of more than 8 times as many, and not all, if not 0:
+            for tensors of more elements than anybody could compute, whose untouched pages cost
+            nothing.
         room: for so many blocks that wait for each other, if not 0, whatever its limits say.
     """
     emulator = load()

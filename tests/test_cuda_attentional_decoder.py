@@ -21,6 +21,7 @@ from decoder_cases import (
 )
 from emulated_cuda import emulated_cuda
 from torch import Tensor
+from torch.nn import Parameter
 
 from seq2seq_ext import ops, reference
 
@@ -101,6 +102,31 @@ def test_products_of_halves(case: Case, dtype: torch.dtype) -> None:
         if expected.numel():
             allowed = 16 * torch.finfo(dtype).eps * expected.norm() + 1e-6
             assert (found[name] - expected).norm() <= allowed, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", [KINDS[0], KINDS[4]])
+def test_tensors_of_halves(case: Case, dtype: torch.dtype, device: torch.device) -> None:
+    """Their products are of their type; all else is float32, rounded at the end."""
+    inputs = placed(make(replace(case, B=5, H=17), dtype), device)
+    inputs.args[0] = Parameter(inputs.args[0])  # which knows where it is on either device
+    wide = inputs.map(Tensor.float)
+
+    def differentiated(outputs: Any, leaves: list[Tensor]) -> list[Tensor]:
+        grads = [o.detach().to(dtype).cos().to(o.dtype) for o in outputs]
+        return [*outputs, *torch.autograd.grad(outputs, leaves, grads)]
+
+    def leaves(of: Inputs) -> list[Tensor]:
+        return [t.requires_grad_() for t in of.leaves().values()]
+
+    narrow_leaves, wide_leaves = leaves(inputs), leaves(wide)
+    found = differentiated(ops.attentional_decoder(*inputs.args, **inputs.keywords), narrow_leaves)
+    wide.keywords["dtype"] = dtype
+    op = torch.ops.seq2seq_ext.attentional_decoder
+    expected = differentiated(op(*op_arguments(wide, True))[:2], wide_leaves)
+    for got, want in zip(found, expected, strict=True):
+        assert got.dtype == dtype
+        assert torch.equal(got, want.to(dtype))
 
 
 @pytest.mark.parametrize("case", [KINDS[0], KINDS[4], KINDS[8]])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated_cuda import FOLDER, ROOT, load
+from emulated_cuda import FOLDER, ROOT, load, tool
 
 ARCHITECTURES = (80, 90, 100)
 # ops whose twin on the CPU is no op, but an engine
@@ -25,6 +25,8 @@ ENGINES = {
     "log_softmax_topk.ruled",
     "linear_log_softmax_topk.ruled",
 }
+MMA = [f"m16n8k16.row.col.f32.{t}.{t}.f32" for t in ("bf16", "f16")]
+MMA += ["m16n8k8.row.col.f32.tf32.tf32.f32"]
 REGISTERS = 65536  # of a multiprocessor, of all three
 FILES = ROOT / "csrc" / "kernels" / "cuda"
 KERNELS = sorted(FILES.glob("*.cu"))
@@ -75,13 +77,16 @@ def check_report(file: Path, report: str) -> None:
 
 def check_assembly(file: Path, folder: Path) -> None:
     """No sum is left to be fused: a row's bits must not follow from the kernel that makes it. No
-    load goes by the cache of constants, which never hears of what other blocks write."""
+    load goes by the cache of constants, which never hears of what other blocks write. Products of
+    16 bits, and of TF32, are the tensor cores'."""
     kept = list(folder.glob(f"{file.stem}.compute_*.ptx"))
     assert len(kept) == len(ARCHITECTURES)
     for assembly in (each.read_text() for each in kept):
         assert re.search(r"\badd\.rn\.f(32|64)\b", assembly), file.name
         assert not re.search(r"\b(add|sub|mul)\.f(32|64)\b", assembly), file.name
         assert "ld.global.nc" not in assembly, file.name
+        for shape in MMA if "with_math<" in file.read_text() else ():
+            assert f"mma.sync.aligned.{shape}" in assembly, f"{file.name}: {shape}"
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +191,56 @@ def test_every_twin_is_registered_for_cuda() -> None:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
         assert has(f"seq2seq_ext::{name}", "CUDA"), name
         assert has(f"seq2seq_ext::{name}", "CPU") != (name in ENGINES), name
+
+
+def told_torch(folder: Path, cuda: str | None) -> None:
+    """A package that says it is this torch, built for that CUDA."""
+    package, real = folder / "torch", Path(torch.__file__).parent
+    (package / "lib").mkdir(parents=True)
+    package.joinpath("__init__.py").write_text(
+        f"class version: cuda = {cuda!r}\n__version__ = {torch.__version__!r}\n"
+    )
+    (package / "include").symlink_to(real / "include")
+    for name in ("torch_cpu", "torch_python", "c10"):
+        (package / "lib" / f"lib{name}.so").symlink_to(real / "lib" / f"lib{name}.so")
+    (package / "lib" / "libc10_cuda.so").symlink_to(real / "lib" / "libc10.so")
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    ("cuda", "has_nvcc"), [("13.0", True), ("13.0", False), (None, True)], ids=str
+)
+def test_cmake_builds_it_where_nvcc_and_a_cuda_torch_are(
+    tmp_path: Path, cuda: str | None, has_nvcc: bool
+) -> None:
+    told_torch(tmp_path, cuda)
+    path = os.environ["PATH"].split(os.pathsep)
+    path = [folder for folder in path if has_nvcc or not Path(folder, "nvcc").exists()]
+    pybind = subprocess.run(
+        [sys.executable, "-m", "pybind11", "--cmakedir"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    cmake, ninja = tool("cmake"), tool("ninja")
+    done = subprocess.run(
+        [
+            *(cmake, "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja"),
+            *(f"-DCMAKE_MAKE_PROGRAM={ninja}", f"-DPython_EXECUTABLE={sys.executable}"),
+            f"-Dpybind11_DIR={pybind}",
+        ],
+        env={**os.environ, "PATH": os.pathsep.join(path), "PYTHONPATH": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    is_built = cuda is not None and has_nvcc
+    assert f"CUDA kernels: {cuda if is_built else 'not built'}" in done.stdout
+    rules = re.sub(r'[\\"]', "", (tmp_path / "build" / "build.ninja").read_text())
+    assert f"SEQ2SEQ_EXT_CUDA={cuda if is_built else 'not built'}" in rules
+    built = {name for name in re.findall(r"\S+/cuda/(\w+\.(?:cu|cpp))\.o:", rules)}
+    host = (ROOT / "csrc" / "ops" / "cuda").glob("*.cpp")
+    assert built == ({file.name for file in (*KERNELS, *host)} if is_built else set())
+    for architecture in ARCHITECTURES:
+        assert (f"code=[compute_{architecture},sm_{architecture}]" in rules) == is_built
 
 
 def test_stream_of_the_ops_compiles() -> None:

@@ -3,6 +3,9 @@
 On the emulated device the last blocks of a launch run; of the rest no page is touched.
 """
 
+import os
+from dataclasses import replace
+
 import decoder_cases
 import pytest
 import torch
@@ -125,6 +128,83 @@ def test_memory_of_a_decoder() -> None:
         found, expected = (decoder_cases.run(ops, each) for each in (far, inputs))
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def needs_memory(gigabytes: int) -> pytest.MarkDecorator:
+    there = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    return pytest.mark.skipif(there < gigabytes, reason=f"needs {gigabytes} GB of free memory")
+
+
+def all_alike(inputs: decoder_cases.Inputs, batch: int, steps: int) -> decoder_cases.Inputs:
+    """One sentence's inputs of one step for every row and step."""
+
+    def alike(t: torch.Tensor) -> torch.Tensor:
+        return t.expand(batch, steps, -1)
+
+    input, vector_0, states, weights, combine = inputs.args
+    keywords = dict(inputs.keywords)
+    for name in ("memory", "keys"):
+        if name in keywords:
+            keywords[name] = keywords[name].expand(batch, -1, -1)
+    states = [s.expand(-1, batch, -1) for s in states]
+    return decoder_cases.Inputs(
+        [alike(input), vector_0.expand(batch, -1), states, weights, combine], keywords
+    )
+
+
+PLAIN = decoder_cases.Case(B=1, T=1, L=1, masks=False, lengths=False)
+
+
+@pytest.mark.slow
+@needs_memory(12)
+def test_what_a_decoder_saves() -> None:
+    """Its forward: contexts are nearly all that it saves, and those of the last sentences run."""
+    batch, steps, size = 2**13 + 128, 16, 2**14 - 64
+    case = replace(PLAIN, E=3, H=7, S=2, A=4, M=size)
+    inputs = decoder_cases.make(case)
+    del inputs.keywords["memory_lengths"]
+    arguments = decoder_cases.op_arguments(all_alike(inputs, batch, steps), True)
+    with emulated_cuda(last_blocks=64):
+        found = torch.ops.seq2seq_ext.attentional_decoder(*arguments)
+    assert found[2].numel() > LIMIT
+    with emulated_cuda():
+        arguments = decoder_cases.op_arguments(all_alike(inputs, 1, steps), True)
+        expected = torch.ops.seq2seq_ext.attentional_decoder(*arguments)
+    for got, want in zip(found, expected, strict=True):
+        assert torch.equal(got[-1:], want)
+
+
+@pytest.mark.slow
+@needs_memory(12)
+def test_what_a_decoder_saved() -> None:
+    """Its backward, of the last tile of rows."""
+    batch, steps, size = 2**14, 171, 256
+    case = replace(PLAIN, H=size, cell="rnn_tanh", attention="none")
+    inputs = decoder_cases.make(case)
+    inputs.keywords["dtype"] = torch.bfloat16  # of products: half the memory
+    few = decoder_cases.op_arguments(all_alike(inputs, 32, steps), True)
+    with emulated_cuda():
+        vectors, alignment, saved = torch.ops.seq2seq_ext.attentional_decoder(*few)
+    grads = torch.empty(batch, steps, size)
+    grads[-32:] = vectors.cos()
+    large = torch.empty(batch, *saved.shape[1:])
+    large[-32:] = saved
+    assert large.numel() > LIMIT
+    many = decoder_cases.op_arguments(all_alike(inputs, batch, steps), True)[:-1]
+    backward = torch.ops.seq2seq_ext.attentional_decoder_backward
+    with emulated_cuda():
+        expected = backward(vectors.cos(), None, *few[:-1], alignment, saved)
+    with emulated_cuda(last_blocks=64):
+        found = backward(grads, None, *many, alignment.new_empty(batch, steps, 0), large)
+    for i, dim in ((0, 0), (1, 0), (2, 1)):  # of the input, of vector_0, of h_0
+        assert torch.equal(found[i].narrow(dim, batch - 32, 32), expected[i])
+
+
+def test_a_barrier_counts_past_2_32() -> None:
+    """As of blocks that take very many steps."""
+    has_reached, end = load().has_reached, 2**32
+    assert has_reached(5, 5) and has_reached(6, 5) and not has_reached(4, 5)
+    assert has_reached(3, end - 2) and not has_reached(end - 2, 3)
 
 
 def test_places_of_recurrent_kernels() -> None:

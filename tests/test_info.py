@@ -31,6 +31,7 @@ def test_says_what_runs() -> None:
     for dtype in ("float32", "bfloat16", "int8"):
         assert f"{dtype} " in info["gemm"]
     assert info["threads"] == str(torch.get_num_threads())
+    assert info["cuda"] in ("not built", torch.version.cuda)
     assert all(isinstance(value, str) for value in info.values())
 
 

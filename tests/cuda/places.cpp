@@ -42,6 +42,8 @@ TORCH_LIBRARY_FRAGMENT(seq2seq_ext_emulator, m) {
       &state);
   m.def("row_place(int d, int row, int batch, int size) -> int", &row);
   m.def("forward_bytes(int hidden) -> int", &forward_bytes);
+  m.def("has_reached(int count, int goal) -> bool",
+        [](int64_t count, int64_t goal) { return has_reached(count, goal); });
   m.def("backward_bytes(int hidden) -> int", &backward_bytes);
 }
 
