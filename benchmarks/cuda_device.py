@@ -63,7 +63,7 @@ class Gpu:
     bandwidth: Callable[[], float] = bandwidth
     matrix_rate: Callable[[str], float] = matrix_rate
     peak_memory: Callable[[Run], int] = peak_memory
-    seconds: float = 3.0  # of a comparison
+    seconds: float = 1.5  # of a comparison
 
     def compare(
         self,

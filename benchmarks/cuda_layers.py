@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -39,12 +40,11 @@ class LayerShape:
         )
 
 
-# The corners of B = 16..128, H = 512..1024, 1 or 2 layers, 1 or 2 directions; the middle of them.
-SHAPES = (
-    *(LayerShape(batch, hidden) for batch in (16, 128) for hidden in (512, 1024)),
-    *(LayerShape(batch, hidden, 2, True) for batch in (16, 128) for hidden in (512, 1024)),
-    LayerShape(64, 768),
-    LayerShape(64, 768, 2, True),
+SHAPES = tuple(
+    LayerShape(batch, hidden, layers, both)
+    for batch, hidden, layers, both in product(
+        (16, 64, 128), (512, 768, 1024), (1, 2), (False, True)
+    )
 )
 
 

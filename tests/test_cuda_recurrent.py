@@ -238,6 +238,39 @@ def test_deep_panels_give_the_same_bits(blocks: int) -> None:
         check_held(LSTM, make_inputs(LSTM, DEEP), blocks)
 
 
+# Processors and KiB of shared memory; what step_product.cuh says of them.
+H100, A100 = (132, 227), (108, 163)
+
+
+@pytest.mark.parametrize(
+    ("device", "hidden", "directions", "math", "blocks"),
+    [
+        (H100, 2048, 1, "bfloat16", 128),
+        (H100, 1024, 2, "bfloat16", 128),
+        (H100, 1024, 2, "tf32", 128),
+        (H100, 2120, 1, "bfloat16", 0),  # a panel too many
+        (H100, 1152, 1, "tf32", 0),  # panels too deep for two in a block, and too many for one
+        (A100, 768, 2, "float16", 96),
+        (A100, 1792, 1, "float16", 0),
+    ],
+    ids=str,
+)
+def test_what_fits_a_device(
+    device: tuple[int, int], hidden: int, directions: int, math: str, blocks: int
+) -> None:
+    """Of one step only, and of its blocks the last: they need not wait for each other."""
+    dtype = torch.float32 if math == "tf32" else getattr(torch, math)
+    x = torch.zeros(1, 1, 8, dtype=dtype)
+    state = torch.zeros(directions, 1, hidden, dtype=dtype)
+    weight = torch.zeros(4 * hidden, hidden, dtype=dtype)
+    weights = [torch.zeros(4 * hidden, 8, dtype=dtype), weight] * directions
+    processors, kib = device
+    told = emulated_cuda(processors=processors, shared_bytes=kib * 1024, last_blocks=1)
+    with told, tf32() if math == "tf32" else nullcontext():
+        ops.lstm(x, state, state, weights, lengths=torch.ones(1).long(), has_biases=False)
+        assert load().together() == blocks
+
+
 @pytest.mark.parametrize(("room", "blocks"), [(18, 18), (17, 10), (9, 0)])
 def test_less_room_than_the_device_tells(room: int, blocks: int) -> None:
     """Where a launch is refused, the next narrower form runs, at last one launch a step."""

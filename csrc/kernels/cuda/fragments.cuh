@@ -6,6 +6,9 @@
 // name, but it is the same for A and B, and a sum does not mind. Of C the lane gets columns 2 q
 // and 2 q + 1 of rows g and g + 8.
 //
+// The instructions are mma.sync on every architecture. Whether sm_90a's wgmma would pay, and where,
+// CONTRIBUTING.md tells how to decide on a GPU.
+//
 // What the products of T are made of is a Math:
 //   Value, Sum                 of the operands, of the results
 //   Sums                       a tile's, while depth goes by
