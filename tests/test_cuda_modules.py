@@ -1,14 +1,17 @@
 """Modules on CUDA: their kernels on the emulated device, and all on a GPU where there is one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from cuda_device import needs_cuda
+from emulated_cuda import CUDA, emulated_cuda, load
 from recurrent_cases import GRU, LSTM, RNN_RELU, RNN_TANH, Case, Inputs, Kind, make_inputs
 from seq2seq_cases import ATTENTIONS, CELLS, OPTIONS, data, make
+from test_cuda_graphs import CALLS
 from torch import Tensor
-from torch.autograd import gradcheck
+from torch.autograd import forward_ad, gradcheck
 
 import seq2seq_ext
 from seq2seq_ext import ops
@@ -96,6 +99,39 @@ def test_a_model_trains(cell: str, attention: str, device: torch.device) -> None
         expected = gradients()
     for a, b in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+NAMED = ["additive", "dot", "attentional lstm", "lstm", "gru", "rnn", "one step", "loss", "linear"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_missing_tensor_is_named(name: str) -> None:
+    function, leaves = CALLS[name](None)
+    with (
+        emulated_cuda(),
+        pytest.raises(TypeError, match=r"(query|input): expected a Tensor, got N"),
+    ):
+        function(None, *leaves[1:])
+
+
+@pytest.mark.parametrize("op", ["lstm", "linear", "dot_attention", "linear_cross_entropy"])
+def test_a_tangent_is_refused(op: str) -> None:
+    """As the kernel would lose it. Past the modes, which a dual tensor does not take."""
+    load()
+    x, state = torch.randn(2, 3, 4), torch.zeros(1, 3, 5)
+    rest: dict[str, tuple[Any, ...]] = {
+        "lstm": (None, state, state, [torch.randn(20, 4), torch.randn(20, 5)], False),
+        "linear": (torch.randn(5, 4), None),
+        "dot_attention": (x, x, None, 1.0),
+        "linear_cross_entropy": (torch.randn(5, 4), None, torch.zeros(6).long(), 0.0),
+    }
+    tail = {"lstm": (None, False), "linear": (None,), "linear_cross_entropy": (None, None, False)}
+    called = getattr(torch.ops.seq2seq_ext, op).default
+    with forward_ad.dual_level():
+        value = x.flatten(0, 1) if op == "linear_cross_entropy" else x
+        dual = forward_ad.make_dual(value, torch.ones_like(value))
+        with pytest.raises(NotImplementedError, match=r"(query|input): expected no tangent"):
+            called.redispatch(CUDA, dual, *rest[op], *tail.get(op, ()))
 
 
 @on_gpu

@@ -38,7 +38,7 @@ AttentionBatch<T> kernel_batch(const seq2seq_ext::AttentionBatch& batch) {
 }
 
 std::tuple<Tensor, Tensor> forward(const Arguments& in) {
-  const c10::DeviceGuard guard(in.query.device());
+  const c10::DeviceGuard guard = guard_of(in.op, "query", in.query);
   const auto batch = check(in);
   const AttentionSizes& s = batch.sizes;
   const at::ScalarType type = in.query.scalar_type();
@@ -62,7 +62,7 @@ struct Gradients {
 
 Gradients backward(const Arguments& in, const Tensor& weights, const Tensor& grad_context,
                    const Tensor& grad_weights) {
-  const c10::DeviceGuard guard(in.query.device());
+  const c10::DeviceGuard guard = guard_of(in.op, "query", in.query);
   const auto batch = check(in);
   const AttentionSizes& s = batch.sizes;
   batch.check("grad_context", grad_context, {batch.batch, s.queries, s.memory});

@@ -135,7 +135,7 @@ DecoderOutputs attentional_decoder(
     const std::optional<Tensor>& query_weight, const std::optional<Tensor>& v, double scale,
     const std::optional<Tensor>& layer_masks, const std::optional<Tensor>& vector_mask,
     std::optional<at::ScalarType> dtype, bool save) {
-  const c10::DeviceGuard guard(input.device());
+  const c10::DeviceGuard guard = guard_of("attentional_decoder", "input", input);
   const DecoderBatch batch({"attentional_decoder", input, lengths, vector_0, states, weights,
                             std::string(cell), combine_weight, memory, keys, memory_lengths,
                             query_weight, v, scale, layer_masks, vector_mask},
@@ -154,7 +154,7 @@ DecoderGradients backward(const Tensor& grad_output, const std::optional<Tensor>
                           const std::optional<Tensor>& vector_mask,
                           std::optional<at::ScalarType> dtype, const Tensor& alignment,
                           const Tensor& saved) {
-  const c10::DeviceGuard guard(input.device());
+  const c10::DeviceGuard guard = guard_of("attentional_decoder_backward", "input", input);
   const DecoderBatch batch({"attentional_decoder_backward", input, lengths, vector_0, states,
                             weights, std::string(cell), combine_weight, memory, keys,
                             memory_lengths, query_weight, v, scale, layer_masks, vector_mask},

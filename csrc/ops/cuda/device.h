@@ -20,11 +20,19 @@ bool is_capturing(at::Device);
 // Whether the host may read it without waiting for a device.
 bool is_on_host(const at::Tensor&);
 
+// On the device of an argument, which must be there.
+inline c10::DeviceGuard guard_of(const char* op, const char* name, const at::Tensor& t) {
+  check_defined(op, name, t);
+  return c10::DeviceGuard(t.device());
+}
+
 inline void check_type(const char* op, const char* name, const at::Tensor& t) {
+  check_defined(op, name, t);
   const at::ScalarType type = t.scalar_type();
   TORCH_CHECK_TYPE(
       type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
       ": ", name, ": expected float32, float64, bfloat16 or float16, got ", type);
+  check_differentiable(op, name, t);
 }
 
 // body.template operator()<T>() with the kernels' name of a type that check_type let through.

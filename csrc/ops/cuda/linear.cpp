@@ -13,7 +13,7 @@ using at::Tensor;
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const std::optional<Tensor>& packed) {
-  const c10::DeviceGuard guard(weight.device());
+  const c10::DeviceGuard guard = guard_of("linear", "weight", weight);
   const LinearInputs x("linear", input, weight, bias, packed);
   std::vector<int64_t> shape = input.sizes().vec();
   shape.back() = weight.size(0);

@@ -121,7 +121,7 @@ LossOutputs linear_cross_entropy(const Tensor& input, const Tensor& weight,
                                  const std::optional<Tensor>& bias, const Tensor& target,
                                  double label_smoothing, std::optional<int64_t> ignore_index,
                                  std::optional<at::ScalarType> dtype, bool save) {
-  const c10::DeviceGuard guard(input.device());
+  const c10::DeviceGuard guard = guard_of(LossInputs::kOp, "input", input);
   check_type(LossInputs::kOp, "input", input);
   const LossInputs in({input, weight, bias, target, label_smoothing, ignore_index});
   const at::ScalarType products = product_dtype(LossInputs::kOp, input, dtype);

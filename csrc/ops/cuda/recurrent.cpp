@@ -130,7 +130,7 @@ LayerOutputs forward(const LayerInputs& in, const CellTraits& traits, bool save)
 }
 
 LayerOutputs forward_any(const LayerInputs& in, const std::optional<Tensor>& packed, bool save) {
-  const c10::DeviceGuard guard(in.input.device());
+  const c10::DeviceGuard guard = guard_of(in.op, "input", in.input);
   check_type(in.op, "input", in.input);
   TORCH_CHECK_VALUE(!packed, in.op, ": packed: expected None on CUDA, where layers keep none, got ",
                     "a tensor");

@@ -173,7 +173,7 @@ LayerGradients backward(const LayerInputs& in, const LayerBackward& given) {
 }
 
 LayerGradients backward_any(const LayerInputs& in, const LayerBackward& given) {
-  const c10::DeviceGuard guard(in.input.device());
+  const c10::DeviceGuard guard = guard_of(in.op, "input", in.input);
   check_type(in.op, "input", in.input);
   return with_type(in.input.scalar_type(), [&]<typename T>() { return backward<T>(in, given); });
 }

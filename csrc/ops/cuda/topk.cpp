@@ -109,7 +109,7 @@ RuledResults choose(const char* op, const Tensor& like, const Choice& choice, co
 
 RuledResults topk_under(const Rules& rules, const Tensor& any_logits, int64_t k) {
   const char* op = "log_softmax_topk";
-  const c10::DeviceGuard guard(any_logits.device());
+  const c10::DeviceGuard guard = guard_of(op, "logits", any_logits);
   check_type(op, "logits", any_logits);
   check_logits(op, any_logits, k);
   const Tensor logits = dense_rows(any_logits);
@@ -138,7 +138,7 @@ RuledResults linear_topk_under(const Rules& rules, const Tensor& input, const Te
                                const std::optional<Tensor>& bias,
                                const std::optional<Tensor>& packed, int64_t k) {
   const char* op = "linear_log_softmax_topk";
-  const c10::DeviceGuard guard(weight.device());
+  const c10::DeviceGuard guard = guard_of(op, "weight", weight);
   check_dim(op, "input", input, 2, "[rows, I]");
   const LinearInputs x(op, input, weight, bias, packed);
   TORCH_CHECK_VALUE(weight.size(0) > 0, op, ": weight: expected V >= 1, got shape ",
