@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 5
 WORDS ?= sequence recurrent
 
+BUILD_TOOLS := cmake ninja "pybind11>=3.0" "scikit-build-core>=1.0"
 NATIVE := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
 
 .PHONY: build demo test test-all test-emulated test-cuda sanitize-cuda test-peers bench bench-cuda lint clean
@@ -29,6 +30,7 @@ test-emulated: build
 
 # For the CUDA torch that PYTHON has (2.11 or newer), with nvcc on the PATH.
 test-cuda:
+	$(PYTHON) -m pip install --quiet $(BUILD_TOOLS)
 	$(PYTHON) -m pip install --quiet --no-build-isolation --editable ".[test]"
 	$(PYTHON) -m pytest -m cuda
 	$(PYTHON) -m pytest tests --device cuda
@@ -65,7 +67,7 @@ clean:
 $(VENV)/torch:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet torch==2.13.0 cmake ninja "pybind11>=3.0" "scikit-build-core>=1.0"
+	$(BIN)/pip install --quiet torch==2.13.0 $(BUILD_TOOLS)
 	touch $@
 
 $(VENV)/built: $(VENV)/torch $(NATIVE)
