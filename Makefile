@@ -47,7 +47,7 @@ sanitize-cuda:
 bench: $(VENV)/rivals
 	$(BIN)/python -m benchmarks
 
-# In the environment of test-cuda. Rivals that are not to be had are named in the table's head.
+# In the environment of test-cuda. Rivals that are not to be had are named.
 bench-cuda:
 	-$(PYTHON) -m pip install --quiet --no-build-isolation --editable ".[bench]"
 	-$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -r benchmarks/rivals/requirements.txt
