@@ -93,16 +93,47 @@ class Product {
       // The last of many rows ask for the next block.
       if (row > rows.begin && row + height == rows.end)
         tile.ahead = (panels.end - panels.begin) * bytes;
-      for (int64_t panel = panels.begin; panel < panels.end; panel += kTilePanels<W>) {
-        const int64_t count = smaller(kTilePanels<W>, panels.end - panel);
+      for (int64_t panel = panels.begin, count; panel < panels.end; panel += count) {
+        count = smaller(kTilePanels<W>, panels.end - panel);
         tile.panels =
             behind<typename W::Stored>(g_.panels, panel * bytes + W::kPanelHead) + begin_ * kWidth;
         for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g_.c[row + m] + panel * kWidth);
+        if constexpr (W::kEncodes) {
+          count = smaller(count, g_.columns / kWidth - panel);
+          if (count > 0) {
+            multiply_onto(tile, row, height, panel, count);
+            continue;
+          }
+          count = 1;
+        }
+        tile.c = tile_, tile.c_stride = kTileStride<W>, tile.onto = nullptr;
         multiply_tiles<W>(tile, height, count);
         for (int64_t i = 0; i < count; ++i)
           finish(row, height, (panel + i) * kWidth, tile_ + i * kWidth);
       }
     }
+  }
+
+  // Whole panels of a sum that is one chain need no look at the sum before they lie in C, where its
+  // rows are as far apart as a tile's have to be.
+  void multiply_onto(Tile<W>& tile, int64_t row, int64_t height, int64_t panel, int64_t count) {
+    T* const* const c = g_.c + row;
+    const int64_t column = panel * kWidth, width = count * kWidth;
+    const int64_t stride = height > 1 ? c[1] - c[0] : 0;
+    bool is_even = true;
+    for (int64_t m = 2; m < height; ++m) is_even &= c[m] - c[m - 1] == stride;
+    tile.c = is_even ? c[0] + column : tile_;
+    tile.c_stride = is_even ? stride : kTileStride<W>;
+    tile.onto = g_.accumulate ? tile.c : g_.bias ? g_.bias + column : nullptr;
+    tile.onto_stride = g_.accumulate ? tile.c_stride : 0;
+    const auto copy = [width](const T* from, T* to) {
+      for (int64_t j = 0; j < width; j += kLanes) store(to + j, load(from + j));
+    };
+    if (!is_even && g_.accumulate)
+      for (int64_t m = 0; m < height; ++m) copy(c[m] + column, tile_ + m * kTileStride<W>);
+    multiply_tiles<W>(tile, height, count);
+    if (!is_even)
+      for (int64_t m = 0; m < height; ++m) copy(tile_ + m * kTileStride<W>, c[m] + column);
   }
 
   const Row* rows_of_tile(const Share& block, int64_t row) const {

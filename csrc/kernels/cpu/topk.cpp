@@ -71,25 +71,20 @@ struct Groups {
 
   const T* logits;
   int64_t size, count;
-  T max;
-  bool has_nan;
+  T max;                               // of those that are no NaN
   Vec<T> maxima[kTopkBlock / kGroup];  // of each group, lane by lane
 
   Groups(const T* logits, int64_t n) : logits(logits), size(n), count((n + kGroup - 1) / kGroup) {
     Vec<T> all = broadcast(kLowest<T>);
-    auto is_nan = all != all;
     for (int64_t g = 0; g < count; ++g) {
       Vec<T> group = broadcast(kLowest<T>);
       for (int64_t i = g * kGroup; i < end(g); i += kLanes) {
-        const Vec<T> x = at(i);
-        is_nan |= x != x;
-        group = x > group ? x : group;
+        group = maximum(at(i), group);
       }
       maxima[g] = group;
-      all = group > all ? group : all;
+      all = maximum(group, all);
     }
     max = reduce_max<T>(all);
-    has_nan = any(is_nan);
   }
 
   int64_t end(int64_t group) const {
@@ -142,12 +137,19 @@ struct Groups {
   }
 };
 
-// The best k go to best; returns the maximum, or NaN if there is one.
+// The best k go to best; returns the maximum, which skips NaN.
 template <typename T>
 T find_best(const T* logits, int64_t first, int64_t n, int64_t k, Best<T>& best) {
   const Groups<T> groups(logits, n);
   groups.offer_to(best, best.is_full() ? best.threshold() : groups.bound(k), first);
-  return groups.has_nan ? T(__builtin_nan("")) : groups.max;
+  return groups.max;
+}
+
+template <typename T>
+bool has_nan(const T* logits, int64_t n) {
+  bool found = false;
+  for (int64_t i = 0; i < n; ++i) found |= logits[i] != logits[i];
+  return found;
 }
 
 template <typename T>
@@ -155,8 +157,11 @@ void scan(const T* logits, int64_t first, int64_t n, int64_t k, BlockSum* sum,
           BestTokens<T>* best_tokens) {
   Best<T> best(best_tokens, k);
   const T max = find_best(logits, first, n, k, best);
+  // A NaN comes out as one in the sum, where there is a sum.
   const bool is_finite = max - max == 0;
-  *sum = {max, is_finite ? sum_exp(logits, 0, n, max) : 0};
+  const double of_max = is_finite ? sum_exp(logits, 0, n, max) : 0;
+  const bool is_nan = is_finite ? of_max != of_max : has_nan(logits, n);
+  *sum = {is_nan ? __builtin_nan("") : max, of_max};
 }
 
 }  // namespace
