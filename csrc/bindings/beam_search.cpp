@@ -112,13 +112,18 @@ class BoundBeamSearch {
         throw std::invalid_argument(
             "BeamSearch.choose: logits: expected a vocabulary with every token chosen so far");
       const bool is_shared = search_.rows() * vocab >= kWorthThreads;
-#pragma omp parallel for schedule(dynamic) if (is_shared)
-      for (int64_t row = 0; row < search_.rows(); ++row) {
-        if (!search_.is_live(row)) continue;
-        std::vector<T> own(read + row * vocab, read + (row + 1) * vocab);
-        const int64_t place = row * width;
-        search_.choose(row, own.data(), vocab,
-                       {log_prob + place, token + place, noisy + place, width});
+#pragma omp parallel if (is_shared)
+      {
+        std::vector<T> own(vocab);
+        RuleWorkspace<T> workspace;
+#pragma omp for schedule(dynamic)
+        for (int64_t row = 0; row < search_.rows(); ++row) {
+          if (!search_.is_live(row)) continue;
+          std::copy_n(read + row * vocab, vocab, own.data());
+          const int64_t place = row * width;
+          search_.choose(row, own.data(), vocab,
+                         {log_prob + place, token + place, noisy + place, width}, &workspace);
+        }
       }
     }
     return py::make_tuple(log_probs, tokens, perturbed);

@@ -23,7 +23,7 @@ BeamSearch::BeamSearch(std::vector<SearchOptions> options) {
   int64_t rows = 0;
   for (SearchOptions& each : options) {
     const int64_t beams = each.beam_size / each.groups;
-    sentences_.push_back({std::move(each), {}, rows});
+    sentences_.push_back({std::move(each), {}, rows, {}});
     Sentence& sentence = sentences_.back();
     for (int64_t g = 0; g < sentence.options.groups; ++g)
       sentence.groups.emplace_back(sentence.options, beams);
@@ -60,8 +60,9 @@ bool BeamSearch::is_live(int64_t row) const {
 
 std::vector<int64_t> BeamSearch::prefix(int64_t row) const {
   int64_t beam;
-  const Group& group = group_of(row, &beam);
-  return group.rule_prefix(beam).tokens;
+  RulePrefix prefix;
+  group_of(row, &beam).read_prefix(beam, &prefix);
+  return prefix.tokens;
 }
 
 bool BeamSearch::has_rules(int64_t row) const {
@@ -95,18 +96,21 @@ bool BeamSearch::has_begun() const {
 }
 
 template <typename T>
-void BeamSearch::choose(int64_t row, T* logits, int64_t vocab, const RowCandidates& out) const {
+void BeamSearch::choose(int64_t row, T* logits, int64_t vocab, const RowCandidates& out,
+                        RuleWorkspace<T>* workspace) const {
   const SearchOptions& told = options(sentence_of_row_[row]);
   int64_t beam;
   const Group& group = group_of(row, &beam);
-  if (rules_are_active(told, group.length()))
-    choose_candidates(told, group.rule_prefix(beam), logits, vocab, best_read(told), out);
-  else
-    choose_best(logits, vocab, best_read(told), out);
+  if (!rules_are_active(told, group.length()))
+    return choose_best(logits, vocab, best_read(told), out, workspace);
+  group.read_prefix(beam, &workspace->prefix);
+  choose_candidates(told, logits, vocab, best_read(told), out, workspace);
 }
 
-template void BeamSearch::choose(int64_t, float*, int64_t, const RowCandidates&) const;
-template void BeamSearch::choose(int64_t, double*, int64_t, const RowCandidates&) const;
+template void BeamSearch::choose(int64_t, float*, int64_t, const RowCandidates&,
+                                 RuleWorkspace<float>*) const;
+template void BeamSearch::choose(int64_t, double*, int64_t, const RowCandidates&,
+                                 RuleWorkspace<double>*) const;
 
 void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t* parents) {
   for (int64_t sentence = 0; sentence < batch_size(); ++sentence)
@@ -116,7 +120,7 @@ void BeamSearch::advance(const Candidates& candidates, int64_t* tokens, int64_t*
 void BeamSearch::advance(int64_t sentence_index, const Candidates& candidates, int64_t* tokens,
                          int64_t* parents) {
   Sentence& sentence = sentences_[sentence_index];
-  std::vector<int64_t> used;
+  sentence.used.clear();
   int64_t row = sentence.first_row;
   for (Group& group : sentence.groups) {
     const int64_t beams = sentence.beams(), place = row * candidates.width;
@@ -132,7 +136,7 @@ void BeamSearch::advance(int64_t sentence_index, const Candidates& candidates, i
           candidates.width,
           candidates.attention ? candidates.attention + row * candidates.positions : nullptr,
           candidates.positions};
-      group.advance(sentence.options, rows, &used, tokens + row, parents + row);
+      group.advance(sentence.options, rows, &sentence.used, tokens + row, parents + row);
     }
     for (int64_t beam = 0; beam < beams; ++beam) parents[row + beam] += row;
     row += beams;

@@ -95,9 +95,10 @@ class BeamSearch {
   bool has_begun() const;
 
   // A live row's candidates, under its rules if it has any. logits [vocab] are overwritten. May
-  // run for several rows at once.
+  // run for several rows at once, each with a workspace of its own.
   template <typename T>
-  void choose(int64_t row, T* logits, int64_t vocab, const RowCandidates& out) const;
+  void choose(int64_t row, T* logits, int64_t vocab, const RowCandidates& out,
+              RuleWorkspace<T>* workspace) const;
 
   // One step. tokens and parents are [rows]; a parent is a row.
   void advance(const Candidates& candidates, int64_t* tokens, int64_t* parents);
@@ -119,6 +120,7 @@ class BeamSearch {
     SearchOptions options;
     std::vector<Group> groups;
     int64_t first_row;
+    std::vector<int64_t> used;  // tokens that groups took in this step
 
     int64_t beams() const { return options.beam_size / options.groups; }  // of a group
   };

@@ -61,6 +61,7 @@ void Generation::prepare(const DecoderModel& model, const GenerationInputs& inpu
            k};
   sized(log_probs_, rows * k);
   sized(best_, rows * k);
+  sized(rules_, team_size);
   candidate_log_probs_.assign(rows * k, kNothing);
   candidate_perturbed_.assign(rows * k, kNothing);
   candidate_tokens_.assign(rows * k, 0);
@@ -167,7 +168,8 @@ void Generation::choose_under_rules(const Team& team) {
     const int64_t place = rows_[i] * k;
     search_->choose(rows_[i], logits_.data() + i * vocab, vocab,
                     {candidate_log_probs_.data() + place, candidate_tokens_.data() + place,
-                     candidate_perturbed_.data() + place, k});
+                     candidate_perturbed_.data() + place, k},
+                    &rules_[team.index]);
   }
 }
 

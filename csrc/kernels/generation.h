@@ -67,7 +67,8 @@ class Generation {
   // Of the search's rows; those that are not live hold what they held.
   std::vector<double> candidate_log_probs_, candidate_perturbed_, attention_;
   std::vector<int64_t> candidate_tokens_;
-  std::vector<float> all_weights_;  // [steps, rows, S] of the search's rows
+  std::vector<RuleWorkspace<float>> rules_;  // of each member
+  std::vector<float> all_weights_;           // [steps, rows, S] of the search's rows
 };
 
 }  // namespace seq2seq_ext

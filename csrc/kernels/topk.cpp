@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 namespace seq2seq_ext {
 
@@ -27,13 +26,15 @@ BestTokens<T>* best_list(const ScannedRow<T>& row) {
   return best;
 }
 
-// The lowest tokens that are not among the first kept, with -inf.
+// The lowest tokens that are not among the first kept, with -inf. sorted [k]: scratch.
 template <typename T>
-void fill(int64_t kept, int64_t k, T* log_probs, int64_t* tokens) {
-  std::vector<int64_t> taken(tokens, tokens + kept);
-  std::sort(taken.begin(), taken.end());
+void fill(int64_t kept, int64_t k, Token<T>* sorted, T* log_probs, int64_t* tokens) {
+  const auto is_lower = [](const Token<T>& a, const Token<T>& b) { return a.id < b.id; };
+  Token<T>* const end = sorted + kept;
+  for (int64_t i = 0; i < kept; ++i) sorted[i].id = tokens[i];
+  std::sort(sorted, end, is_lower);
   for (int64_t token = 0; kept < k; ++token) {
-    if (std::binary_search(taken.begin(), taken.end(), token)) continue;
+    if (std::binary_search(sorted, end, Token<T>{{}, token}, is_lower)) continue;
     log_probs[kept] = static_cast<T>(-kInfinity);
     tokens[kept++] = token;
   }
@@ -72,7 +73,7 @@ void merge(const ScannedRow<T>& row, double lse, int64_t k, T* log_probs, int64_
       tokens[kept] = token.id;
     }
   }
-  if (kept < k) fill(kept, k, log_probs, tokens);
+  if (kept < k) fill(kept, k, row.lists->tokens, log_probs, tokens);
 }
 
 template <typename T>

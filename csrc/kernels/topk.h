@@ -50,7 +50,7 @@ template <typename T>
 struct ScannedRow {
   const BlockSum* sums;  // [blocks], in their order
   int64_t blocks;
-  BestTokens<T>* lists;  // [list_count]; sorted in passing
+  BestTokens<T>* lists;  // [list_count]; used up in passing
   int64_t list_count;
 };
 

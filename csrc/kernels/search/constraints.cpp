@@ -97,16 +97,15 @@ int64_t PhraseSet::progress(State state) const {
 
 int64_t PhraseSet::largest_token() const { return largest_token_of(nodes_); }
 
-std::vector<int64_t> PhraseSet::advancing(State state) const {
-  std::vector<int64_t> tokens;
+void PhraseSet::advancing(State state, std::vector<int64_t>* tokens) const {
+  tokens->clear();
   for (int64_t node = state.node;; node = nodes_[node].fallback) {
     for (const auto& [token, child] : nodes_[node].children)
-      if (nodes_[child].through & ~state.met) tokens.push_back(token);
+      if (nodes_[child].through & ~state.met) tokens->push_back(token);
     if (node == kRoot) break;
   }
-  std::sort(tokens.begin(), tokens.end());
-  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
-  return tokens;
+  std::sort(tokens->begin(), tokens->end());
+  tokens->erase(std::unique(tokens->begin(), tokens->end()), tokens->end());
 }
 
 }  // namespace seq2seq_ext

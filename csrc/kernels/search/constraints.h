@@ -49,9 +49,9 @@ class PhraseSet {
   int64_t progress(State state) const;
 
   // The tokens that carry a beginning of an unmet phrase on, the empty one included.
-  std::vector<int64_t> advancing(State state) const;
+  void advancing(State state, std::vector<int64_t>* tokens) const;
 
-  // At least advancing(state).size().
+  // At least as many as advancing() finds.
   int64_t max_advancing() const { return static_cast<int64_t>(nodes_.size()) - 1; }
 
   int64_t largest_token() const;

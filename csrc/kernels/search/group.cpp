@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <tuple>
 #include <utility>
 
@@ -34,32 +33,33 @@ Group::Group(const SearchOptions& options, int64_t beams)
       live_(options.sampling == Sampling::kAncestral ? beams : 1),
       pool_(pool_size(options, beams), options.full_pool_is_closed),
       place_has_ended_(beams, false) {
-  for (size_t lane = 0; lane < live_.size(); ++lane) {
-    live_[lane].lane = lane;
-    if (options.coverage_penalty != CoveragePenalty::kNone)
-      live_[lane].coverage.assign(options.source_length, 0);
-  }
+  for (size_t lane = 0; lane < live_.size(); ++lane) live_[lane].lane = lane;
+  if (options.coverage_penalty != CoveragePenalty::kNone)
+    coverage_.assign(2 * beams * options.source_length, 0);
 }
 
 bool Group::is_live(int64_t beam) const {
   return beam < static_cast<int64_t>(live_.size()) && !live_[beam].has_ended;
 }
 
-RulePrefix Group::rule_prefix(int64_t beam) const {
+void Group::read_prefix(int64_t beam, RulePrefix* prefix) const {
   const Live& live = live_[beam];
-  RulePrefix prefix{{}, live.progress, live.lane};
-  for (const auto& node : tree_.path_to(live.node)) prefix.tokens.push_back(node.token);
-  return prefix;
+  tree_.tokens_to(live.node, &prefix->tokens);
+  prefix->progress = live.progress;
+  prefix->lane = live.lane;
 }
 
 void Group::advance(const SearchOptions& options, const GroupRows& rows, std::vector<int64_t>* used,
                     int64_t* tokens, int64_t* parents) {
   ++length_;
   best_ends_ = false;
-  Step step{options, rows, *used, tokens, parents, {}, {}, std::move(spare_)};
-  if (options.coverage_penalty != CoveragePenalty::kNone) grow_coverage(&step);
-  if (needs_ranking(step))
-    for (size_t beam = 0; beam < live_.size(); ++beam) step.ranked.push_back(rank(step, beam));
+  Step step{options, rows, *used, tokens, parents, false, std::move(spare_)};
+  if (options.coverage_penalty != CoveragePenalty::kNone) grow_coverage(step);
+  if (needs_ranking(step)) {
+    step.is_ranked = true;
+    ranked_.resize(beams_);
+    for (size_t beam = 0; beam < live_.size(); ++beam) rank(step, beam, &ranked_[beam]);
+  }
   step.survivors.clear();
   step.survivors.reserve(beams_);
   take_all(&step);
@@ -105,13 +105,15 @@ std::vector<Hypothesis> Group::live(const SearchOptions& options) const {
   return result;
 }
 
-void Group::grow_coverage(Step* step) const {
-  const SearchOptions& options = step->options;
+// What has ended is carried as it is.
+void Group::grow_coverage(const Step& step) {
+  const int64_t length = step.options.source_length;
   for (size_t beam = 0; beam < live_.size(); ++beam) {
-    Coverage grown = live_[beam].coverage;
-    const double* weights = step->rows.attention + beam * step->rows.positions;
-    for (int64_t i = 0; i < options.source_length; ++i) grown[i] += weights[i];
-    step->coverage.push_back(std::move(grown));
+    const double* const before = coverage(step.options, live_[beam].coverage);
+    double* const grown = coverage_.data() + children_coverage(beam) * length;
+    const double* const weights = step.rows.attention + beam * step.rows.positions;
+    for (int64_t i = 0; i < length; ++i)
+      grown[i] = live_[beam].has_ended ? before[i] : before[i] + weights[i];
   }
 }
 
@@ -131,36 +133,38 @@ bool Group::candidate(const Step& step, int64_t beam, int64_t rank, Candidate* f
   return found->key > -kInfinity;
 }
 
-std::vector<Group::Candidate> Group::rank(const Step& step, int64_t beam) const {
+void Group::rank(const Step& step, int64_t beam, std::vector<Candidate>* ranked) const {
   const SearchOptions& options = step.options;
   const Live& parent = live_[beam];
+  ranked->clear();
   if (parent.has_ended)
-    return {{options.rank_by_score ? score(options, parent) : parent.sum, 0,
-             static_cast<int64_t>(beam), options.pad_id}};
-  std::vector<Candidate> row;
+    return ranked->push_back(
+        {options.rank_by_score ? score(options, parent) : parent.sum, 0, beam, options.pad_id});
   for (int64_t rank = 0; rank < step.rows.width; ++rank) {
     Candidate found;
     if (!candidate(step, beam, rank, &found)) continue;
     if (options.rank_by_score)
       found.key = length_score(options, found.key, length_, options.is_eos(found.token));
-    if (options.coverage_stepwise) found.key += coverage_term(options, step.coverage[beam]);
+    if (options.coverage_stepwise)
+      found.key += coverage_term(options, coverage(options, children_coverage(beam)));
     if (options.sampling == Sampling::kGumbel) {
       const double* perturbed = step.rows.perturbed + beam * step.rows.width;
       found.key = conditioned(parent.sum + perturbed[rank], parent.sum + perturbed[0], parent.key);
     }
     found.key -= diversity_loss(options.diversity, step.used.data(), step.used.size(), found.token);
-    row.push_back(found);
+    // Few are not in their place already.
+    const auto place =
+        std::upper_bound(ranked->begin(), ranked->end(), found,
+                         [](const Candidate& a, const Candidate& b) { return a.key > b.key; });
+    ranked->insert(place, found);
   }
-  std::stable_sort(row.begin(), row.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.key > b.key; });
-  return row;
 }
 
 // The candidate at a rank of those of a live hypothesis; false if it has no more.
 bool Group::ranked_candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const {
-  if (step.ranked.empty()) return candidate(step, beam, rank, found);
-  if (rank == static_cast<int64_t>(step.ranked[beam].size())) return false;
-  *found = step.ranked[beam][rank];
+  if (!step.is_ranked) return candidate(step, beam, rank, found);
+  if (rank == static_cast<int64_t>(ranked_[beam].size())) return false;
+  *found = ranked_[beam][rank];
   return true;
 }
 
@@ -185,29 +189,23 @@ void Group::walk(const Step& step, const Take& take) {
   }
 }
 
-// Banks of candidates that have come equally far in their phrases, taken from in turn, the
-// furthest bank first: so unlikely phrases are not crowded out (Post and Vilar 2018).
-std::vector<Group::Candidate> Group::interleave_banks(const Step& step) {
-  struct Place {
-    int64_t turn, bank;
-    Candidate candidate;
-  };
-  std::vector<Place> places;
-  std::map<int64_t, int64_t> turns;
+// Offers of banks of candidates that have come equally far in their phrases, taken from in turn,
+// the furthest bank first: so unlikely phrases are not crowded out (Post and Vilar 2018).
+void Group::interleave_banks(const Step& step) {
+  offers_.clear();
+  turns_.clear();
   const SearchOptions& options = step.options;
   walk(step, [&](const Candidate& candidate) {
     PhraseSet::State state = live_[candidate.beam].progress.phrases;
     if (!options.is_eos(candidate.token)) state = options.phrases->next(state, candidate.token);
     const int64_t bank = options.phrases->progress(state);
-    places.push_back({turns[bank]++, bank, candidate});
+    if (bank >= static_cast<int64_t>(turns_.size())) turns_.resize(bank + 1, 0);
+    offers_.push_back({turns_[bank]++, bank, candidate});
     return true;
   });
-  std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+  std::sort(offers_.begin(), offers_.end(), [](const Offer& a, const Offer& b) {
     return std::tie(a.turn, b.bank) < std::tie(b.turn, a.bank);
   });
-  std::vector<Candidate> order;
-  for (const Place& place : places) order.push_back(place.candidate);
-  return order;
 }
 
 void Group::take_all(Step* step) {
@@ -217,8 +215,9 @@ void Group::take_all(Step* step) {
     for (size_t beam = 0; beam < live_.size(); ++beam)
       if (candidate(*step, beam, 0, &drawn)) take(step, drawn);
   } else if (step->options.phrases) {
-    for (const Candidate& candidate : interleave_banks(*step))
-      if (!take_one(candidate)) break;
+    interleave_banks(*step);
+    for (const Offer& offer : offers_)
+      if (!take_one(offer.candidate)) break;
   } else {
     walk(*step, take_one);
   }
@@ -238,6 +237,7 @@ bool Group::take(Step* step, const Candidate& candidate) {
   const bool carries = options.finished == Finished::kCarry;
   const bool extends = options.finished == Finished::kExtend;
   Live child = is_carried ? parent : extend(*step, candidate, ends);
+  child.coverage = children_coverage(candidate.beam);
   const bool is_cut = !ends && !child.is_spent && length_ == options.max_length;
   if ((ends || is_cut) && !carries && (is_in_beam || options.ends_beyond_beam)) {
     end(options, child, ends ? Reason::kEos : Reason::kMaxLength);
@@ -253,7 +253,7 @@ bool Group::take(Step* step, const Candidate& candidate) {
     if (options.sampling != Sampling::kAncestral) child.lane = beam;
     step->tokens[beam] = ends && carries ? options.pad_id : candidate.token;
     step->parents[beam] = candidate.beam;
-    step->survivors.push_back(std::move(child));
+    step->survivors.push_back(child);
   }
   const bool refills = options.finished == Finished::kPool;
   return (refills ? static_cast<int64_t>(step->survivors.size()) : step->met) < slots_;
@@ -271,14 +271,13 @@ Group::Live Group::extend(const Step& step, const Candidate& candidate, bool end
   child.is_spent = parent.is_spent;
   child.lane = parent.lane;
   child.progress = ends ? parent.progress : parent.progress.next(step.options, candidate.token);
-  if (!step.coverage.empty()) child.coverage = step.coverage[candidate.beam];
   return child;
 }
 
 double Group::score(const SearchOptions& options, const Live& live) const {
   if (options.sampling == Sampling::kGumbel) return live.key;
   return length_score(options, live.sum, live.length, live.has_ended) +
-         coverage_term(options, live.coverage);
+         coverage_term(options, coverage(options, live.coverage));
 }
 
 // Into the pool, unless a constraint is not fulfilled.

@@ -38,7 +38,7 @@ class Group {
   bool done() const { return live_.empty(); }
   int64_t length() const { return length_; }
   bool is_live(int64_t beam) const;
-  RulePrefix rule_prefix(int64_t beam) const;
+  void read_prefix(int64_t beam, RulePrefix* prefix) const;
 
   // One step. tokens and parents are those of this beam's rows; parents are beams. `used` are
   // the tokens that earlier groups took in this step; those of this one join them.
@@ -61,7 +61,7 @@ class Group {
     bool is_spent = false;   // there is an EOS in it: nothing that goes on from it ends
     int64_t lane = 0;
     Progress progress;
-    Coverage coverage;
+    int64_t coverage = 0;  // its row of coverage_
   };
   struct Candidate {
     double key;
@@ -78,27 +78,35 @@ class Group {
                                                   : candidate.beam > other.candidate.beam;
     }
   };
+  // A candidate, and when its bank offers it.
+  struct Offer {
+    int64_t turn, bank;
+    Candidate candidate;
+  };
   struct Step {
     const SearchOptions& options;
     const GroupRows& rows;
     const std::vector<int64_t>& used;
     int64_t* tokens;
     int64_t* parents;
-    std::vector<Coverage> coverage;              // of the children of each live hypothesis
-    std::vector<std::vector<Candidate>> ranked;  // of each, where its row's order is not theirs
+    bool is_ranked;  // whether ranked_ is read
     std::vector<Live> survivors;
     int64_t met = 0;  // candidates that had a claim to a place
     int64_t ended = 0;
   };
 
-  void grow_coverage(Step* step) const;
+  int64_t children_coverage(int64_t beam) const { return length_ % 2 * beams_ + beam; }
+  const double* coverage(const SearchOptions& options, int64_t row) const {
+    return coverage_.empty() ? nullptr : coverage_.data() + row * options.source_length;
+  }
+  void grow_coverage(const Step& step);
   bool needs_ranking(const Step& step) const;
-  std::vector<Candidate> rank(const Step& step, int64_t beam) const;
+  void rank(const Step& step, int64_t beam, std::vector<Candidate>* ranked) const;
   bool candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const;
   bool ranked_candidate(const Step& step, int64_t beam, int64_t rank, Candidate* found) const;
   template <class Take>
   void walk(const Step& step, const Take& take);
-  std::vector<Candidate> interleave_banks(const Step& step);
+  void interleave_banks(const Step& step);
   void take_all(Step* step);
   bool take(Step* step, const Candidate& candidate);
   Live extend(const Step& step, const Candidate& candidate, bool ends);
@@ -115,8 +123,15 @@ class Group {
   bool best_has_ended_ = false;
   std::vector<bool> place_has_ended_;  // read under EarlyStopping::kPlaces
   std::vector<Live> live_;
-  std::vector<Live> spare_;  // memory for the next step's
-  std::vector<Head> heads_;  // of one walk
+  // [2 * beams, source_length] where a penalty asks for it: mass of attention that each position
+  // has had; of those that came to live in even steps and in odd ones.
+  std::vector<double> coverage_;
+  // Memory of a step, kept for the next.
+  std::vector<Live> spare_;
+  std::vector<Head> heads_;                     // of one walk
+  std::vector<std::vector<Candidate>> ranked_;  // of each beam, where its row's order is not theirs
+  std::vector<Offer> offers_;
+  std::vector<int64_t> turns_;  // of each bank
   Pool pool_;
   PrefixTree tree_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "../isa.h"
 #include "gumbel.h"
@@ -13,9 +14,10 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+using Ids = std::span<const int64_t>;
+
 // Whether tokens end with the first `count` of a sequence.
-bool ends_with(const std::vector<int64_t>& tokens, const std::vector<int64_t>& sequence,
-               size_t count) {
+bool ends_with(Ids tokens, Ids sequence, size_t count) {
   return tokens.size() >= count &&
          std::equal(sequence.begin(), sequence.begin() + count, tokens.end() - count);
 }
@@ -24,8 +26,11 @@ bool ends_with(const std::vector<int64_t>& tokens, const std::vector<int64_t>& s
 template <typename T>
 class Scan {
  public:
-  Scan(const T* logits, int64_t vocab, int64_t k)
-      : sums_(topk_blocks(vocab)), tokens_(k), best_{tokens_.data()} {
+  Scan(const T* logits, int64_t vocab, int64_t k, RuleWorkspace<T>* workspace)
+      : workspace_(*workspace), sums_(workspace->sums) {
+    sums_.resize(topk_blocks(vocab));
+    workspace_.tokens.reserve(k);
+    best_.tokens = workspace_.tokens.data();
     for (size_t block = 0; block < sums_.size(); ++block) {
       const int64_t first = block * kTopkBlock, n = std::min(kTopkBlock, vocab - first);
       kernels<T>().topk.scan(logits + first, first, n, k, &sums_[block], &best_);
@@ -40,15 +45,15 @@ class Scan {
   }
 
   void best(double lse, int64_t k, const RowCandidates& out) {
-    std::vector<T> log_probs(k);
-    merge(lse, k, log_probs.data(), out.tokens);
-    std::copy(log_probs.begin(), log_probs.end(), out.log_probs);
+    workspace_.log_probs.reserve(k);
+    merge(lse, k, workspace_.log_probs.data(), out.tokens);
+    std::copy_n(workspace_.log_probs.data(), k, out.log_probs);
   }
 
  private:
-  std::vector<BlockSum> sums_;
-  std::vector<Token<T>> tokens_;
-  BestTokens<T> best_;
+  RuleWorkspace<T>& workspace_;
+  std::vector<BlockSum>& sums_;
+  BestTokens<T> best_{};
 };
 
 void clear(const RowCandidates& out) {
@@ -56,46 +61,52 @@ void clear(const RowCandidates& out) {
   std::fill_n(out.tokens, out.width, 0);
 }
 
-template <typename T>
-double log_sum_exp_of(const T* logits, int64_t vocab) {
-  return Scan<T>(logits, vocab, 1).log_sum_exp();
-}
-
 // The rules on one row.
 template <typename T>
 class Row {
  public:
-  Row(const SearchOptions& options, const RulePrefix& prefix, T* logits, int64_t vocab)
-      : options_(options), prefix_(prefix), seen_(prefix.tokens), logits_(logits), vocab_(vocab) {
-    if (options.rules_see_bos) seen_.insert(seen_.begin(), options.bos_id);
+  Row(const SearchOptions& options, T* logits, int64_t vocab, RuleWorkspace<T>* workspace)
+      : options_(options),
+        workspace_(*workspace),
+        prefix_(workspace->prefix),
+        seen_(workspace->seen),
+        ids_(workspace->ids),
+        logits_(logits),
+        vocab_(vocab) {
+    seen_.clear();
+    if (options.rules_see_bos) seen_.push_back(options.bos_id);
+    seen_.insert(seen_.end(), prefix_.tokens.begin(), prefix_.tokens.end());
   }
 
   void choose(int64_t count, const RowCandidates& out) {
     clear(out);
     if (options_.shortlist) keep_only(*options_.shortlist);
-    double lse = log_sum_exp_of(logits_, vocab_);
+    double lse = log_sum_exp();
     if (!std::isfinite(lse)) return;
     if (options_.rules_on_log_probs && !options_.normalized) subtract(lse);
-    if (adjust()) lse = log_sum_exp_of(logits_, vocab_);
+    if (adjust()) lse = log_sum_exp();
     if (options_.normalized || options_.rules_on_log_probs) lse = 0;
     ban();
     truncate();
-    if (options_.renormalize) lse = log_sum_exp_of(logits_, vocab_);
+    if (options_.renormalize) lse = log_sum_exp();
     if (std::isfinite(lse)) take(lse, std::min(count, vocab_), out);
   }
 
  private:
+  Scan<T> scan(int64_t k) const { return Scan<T>(logits_, vocab_, k, &workspace_); }
+  double log_sum_exp() const { return scan(1).log_sum_exp(); }
+
   // Whether anything did change.
   bool adjust() {
     const bool is_tempered = options_.temperature != 1;
     for (int64_t i = 0; is_tempered && i < vocab_; ++i)
       logits_[i] /= static_cast<T>(options_.temperature);
     if (options_.repetition_penalty == 1) return is_tempered;
-    std::vector<int64_t> tokens = seen_;
-    std::sort(tokens.begin(), tokens.end());
-    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    ids_.assign(seen_.begin(), seen_.end());
+    std::sort(ids_.begin(), ids_.end());
+    ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
     const T penalty = static_cast<T>(options_.repetition_penalty);
-    for (const int64_t token : tokens)
+    for (const int64_t token : ids_)
       logits_[token] = logits_[token] > 0 ? logits_[token] / penalty : logits_[token] * penalty;
     return true;
   }
@@ -103,14 +114,14 @@ class Row {
   void ban() {
     const int64_t length = prefix_.tokens.size();
     if (length < static_cast<int64_t>(options_.prefix.size()))
-      return keep_only({options_.prefix[length]});
+      return keep_only({&options_.prefix[length], 1});
     if (length + 1 < options_.min_length || !prefix_.progress.is_complete(options_))
       for (const int64_t eos : options_.eos_ids) logits_[eos] = kBanned;
     for (const auto& sequence : options_.banned)
       if (ends_with(seen_, sequence, sequence.size() - 1)) logits_[sequence.back()] = kBanned;
     ban_repeated_ngrams();
     if (options_.trie) keep_children_of_trie();
-    if (options_.force_eos && length + 1 == options_.max_length) keep_only(sorted_eos());
+    if (options_.force_eos && length + 1 == options_.max_length) keep_eos();
   }
 
   // The last n - 1 tokens, wherever they stood before, ban what followed them there.
@@ -123,21 +134,19 @@ class Row {
   }
 
   void keep_children_of_trie() {
-    std::vector<int64_t> allowed;
+    ids_.clear();
     const int64_t node = prefix_.progress.trie_node;
     if (node != TokenTrie::kOutside) {
-      for (const auto& [token, child] : options_.trie->children(node)) allowed.push_back(token);
+      for (const auto& [token, child] : options_.trie->children(node)) ids_.push_back(token);
       if (options_.trie->is_end(node))
-        allowed.insert(allowed.end(), options_.eos_ids.begin(), options_.eos_ids.end());
+        ids_.insert(ids_.end(), options_.eos_ids.begin(), options_.eos_ids.end());
     }
-    std::sort(allowed.begin(), allowed.end());
-    keep_only(allowed);
+    keep_ids();
   }
 
-  std::vector<int64_t> sorted_eos() const {
-    std::vector<int64_t> ids = options_.eos_ids;
-    std::sort(ids.begin(), ids.end());
-    return ids;
+  void keep_eos() {
+    ids_.assign(options_.eos_ids.begin(), options_.eos_ids.end());
+    keep_ids();
   }
 
   void truncate() {
@@ -147,7 +156,7 @@ class Row {
 
   // Those whose share of even the whole vocabulary is too little to matter are left out first.
   void keep_share(double wanted) {
-    const double lse = log_sum_exp_of(logits_, vocab_);
+    const double lse = log_sum_exp();
     const double floor = lse + std::log((1 - wanted) / 2 / vocab_);
     if (!keep_share(wanted, lse, floor)) keep_share(wanted, lse, -kInfinity);
   }
@@ -158,45 +167,44 @@ class Row {
     const auto is_worse = [](const Token<T>& a, const Token<T>& b) {
       return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
     };
-    std::vector<Token<T>> tokens(vocab_);
+    workspace_.tokens.reserve(vocab_);
+    Token<T>* const tokens = workspace_.tokens.data();
     int64_t count = 0;
     for (int64_t i = 0; i < vocab_; ++i) {
       tokens[count] = {logits_[i], i};
       count += logits_[i] >= floor;
     }
-    tokens.resize(count);
-    std::make_heap(tokens.begin(), tokens.end(), is_worse);
-    std::vector<int64_t> kept;
+    std::make_heap(tokens, tokens + count, is_worse);
+    ids_.clear();
     double share = 0;
-    for (auto end = tokens.end(); end != tokens.begin() && share < wanted; --end) {
-      std::pop_heap(tokens.begin(), end, is_worse);
-      kept.push_back((end - 1)->id);
-      share += std::exp(log_prob(kept.back(), lse));
+    for (Token<T>* end = tokens + count; end != tokens && share < wanted; --end) {
+      std::pop_heap(tokens, end, is_worse);
+      ids_.push_back((end - 1)->id);
+      share += std::exp(log_prob(ids_.back(), lse));
     }
     if (share < wanted && floor > -kInfinity) return false;
-    std::sort(kept.begin(), kept.end());
-    keep_only(kept);
+    keep_ids();
     return true;
   }
 
   void keep_best(int64_t k) {
-    std::vector<T> log_probs(k);
-    std::vector<int64_t> tokens(k);
-    Scan<T>(logits_, vocab_, k).merge(0, k, log_probs.data(), tokens.data());
-    std::sort(tokens.begin(), tokens.end());
-    keep_only(tokens);
+    workspace_.log_probs.reserve(k);
+    ids_.resize(k);
+    scan(k).merge(0, k, workspace_.log_probs.data(), ids_.data());
+    keep_ids();
   }
 
   void take(double lse, int64_t count, const RowCandidates& out) {
     if (options_.sampling != Sampling::kNone) return take_sampled(lse, count, out);
-    Scan<T>(logits_, vocab_, count).best(lse, count, out);
+    scan(count).best(lse, count, out);
     if (options_.phrases) add_advancing(lse, count, out);
   }
 
   // What carries a phrase on is a candidate however it ranks.
   void add_advancing(double lse, int64_t count, const RowCandidates& out) {
     int64_t place = count;
-    for (const int64_t token : options_.phrases->advancing(prefix_.progress.phrases)) {
+    options_.phrases->advancing(prefix_.progress.phrases, &ids_);
+    for (const int64_t token : ids_) {
       if (std::find(out.tokens, out.tokens + count, token) != out.tokens + count) continue;
       out.tokens[place] = token;
       out.log_probs[place++] = log_prob(token, lse);
@@ -211,10 +219,11 @@ class Row {
     const auto perturbed = [&](int64_t token) {
       return log_prob(token, lse) + gumbel_noise(place, token);
     };
-    Scan<T>(logits_, vocab_, count).best(lse, count, out);
+    scan(count).best(lse, count, out);
     double least = kInfinity;
     for (int64_t i = 0; i < count; ++i) least = std::min(least, perturbed(out.tokens[i]));
-    std::vector<Token<double>> best;
+    std::vector<Token<double>>& best = workspace_.drawn;
+    best.clear();
     int64_t ids[kNoiseBlock];
     for (int64_t first = 0; first < vocab_; first += kNoiseBlock) {
       const int64_t n = std::min(kNoiseBlock, vocab_ - first);
@@ -255,8 +264,13 @@ class Row {
     for (int64_t i = 0; i < vocab_; ++i) logits_[i] = log_prob(i, lse);
   }
 
+  void keep_ids() {
+    std::sort(ids_.begin(), ids_.end());
+    keep_only(ids_);
+  }
+
   // allowed ascends; a token may be there twice.
-  void keep_only(const std::vector<int64_t>& allowed) {
+  void keep_only(Ids allowed) {
     int64_t begin = 0;
     for (const int64_t token : allowed) {
       if (token < begin) continue;
@@ -269,8 +283,9 @@ class Row {
   static constexpr T kBanned = -std::numeric_limits<T>::infinity();
 
   const SearchOptions& options_;
+  RuleWorkspace<T>& workspace_;
   const RulePrefix& prefix_;
-  std::vector<int64_t> seen_;
+  std::vector<int64_t>&seen_, &ids_;
   T* logits_;
   const int64_t vocab_;
 };
@@ -302,24 +317,27 @@ bool rules_are_active(const SearchOptions& options, int64_t length) {
 }
 
 template <typename T>
-void choose_candidates(const SearchOptions& options, const RulePrefix& prefix, T* logits,
-                       int64_t vocab, int64_t count, const RowCandidates& out) {
-  Row<T>(options, prefix, logits, vocab).choose(count, out);
+void choose_candidates(const SearchOptions& options, T* logits, int64_t vocab, int64_t count,
+                       const RowCandidates& out, RuleWorkspace<T>* workspace) {
+  Row<T>(options, logits, vocab, workspace).choose(count, out);
 }
 
 template <typename T>
-void choose_best(const T* logits, int64_t vocab, int64_t count, const RowCandidates& out) {
+void choose_best(const T* logits, int64_t vocab, int64_t count, const RowCandidates& out,
+                 RuleWorkspace<T>* workspace) {
   clear(out);
   count = std::min(count, vocab);
-  Scan<T> scan(logits, vocab, count);
+  Scan<T> scan(logits, vocab, count, workspace);
   scan.best(scan.log_sum_exp(), count, out);
 }
 
-template void choose_candidates(const SearchOptions&, const RulePrefix&, float*, int64_t, int64_t,
-                                const RowCandidates&);
-template void choose_candidates(const SearchOptions&, const RulePrefix&, double*, int64_t, int64_t,
-                                const RowCandidates&);
-template void choose_best(const float*, int64_t, int64_t, const RowCandidates&);
-template void choose_best(const double*, int64_t, int64_t, const RowCandidates&);
+template void choose_candidates(const SearchOptions&, float*, int64_t, int64_t,
+                                const RowCandidates&, RuleWorkspace<float>*);
+template void choose_candidates(const SearchOptions&, double*, int64_t, int64_t,
+                                const RowCandidates&, RuleWorkspace<double>*);
+template void choose_best(const float*, int64_t, int64_t, const RowCandidates&,
+                          RuleWorkspace<float>*);
+template void choose_best(const double*, int64_t, int64_t, const RowCandidates&,
+                          RuleWorkspace<double>*);
 
 }  // namespace seq2seq_ext

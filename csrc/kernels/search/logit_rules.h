@@ -18,6 +18,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "../buffer.h"
+#include "../topk.h"
 #include "options.h"
 
 namespace seq2seq_ext {
@@ -53,14 +55,27 @@ struct RowCandidates {
   int64_t width;
 };
 
-// The candidates of a row, of which at most `count` are the best and the others advance a
-// phrase; the rest of the width is -inf. logits [vocab] are overwritten.
+// Memory for the rules on one row after another: what a row needed is there for the next.
 template <typename T>
-void choose_candidates(const SearchOptions& options, const RulePrefix& prefix, T* logits,
-                       int64_t vocab, int64_t count, const RowCandidates& out);
+struct RuleWorkspace {
+  RulePrefix prefix;
+  std::vector<int64_t> seen, ids;
+  std::vector<BlockSum> sums;
+  Buffer<Token<T>> tokens;
+  Buffer<T> log_probs;
+  std::vector<Token<double>> drawn;
+};
+
+// The candidates of a row, of which at most `count` are the best and the others advance a
+// phrase; the rest of the width is -inf. logits [vocab] are overwritten. The workspace's prefix
+// is the row's.
+template <typename T>
+void choose_candidates(const SearchOptions& options, T* logits, int64_t vocab, int64_t count,
+                       const RowCandidates& out, RuleWorkspace<T>* workspace);
 
 // The same where no rule is active.
 template <typename T>
-void choose_best(const T* logits, int64_t vocab, int64_t count, const RowCandidates& out);
+void choose_best(const T* logits, int64_t vocab, int64_t count, const RowCandidates& out,
+                 RuleWorkspace<T>* workspace);
 
 }  // namespace seq2seq_ext

@@ -23,6 +23,12 @@ class PrefixTree {
     return static_cast<int64_t>(nodes_.size()) - 1;
   }
 
+  void tokens_to(int64_t node, std::vector<int64_t>* tokens) const {
+    tokens->clear();
+    for (; node != kRoot; node = nodes_[node].parent) tokens->push_back(nodes_[node].token);
+    std::reverse(tokens->begin(), tokens->end());
+  }
+
   std::vector<Node> path_to(int64_t node) const {
     std::vector<Node> path;
     for (; node != kRoot; node = nodes_[node].parent) path.push_back(nodes_[node]);

@@ -26,13 +26,15 @@ double normaliser(const SearchOptions& options, int64_t counted) {
 
 }  // namespace
 
-double coverage_term(const SearchOptions& options, const Coverage& coverage) {
+double coverage_term(const SearchOptions& options, const double* coverage) {
   if (options.coverage_penalty == CoveragePenalty::kNone) return 0;
   double total = 0;
-  for (const double mass : coverage)
+  for (int64_t i = 0; i < options.source_length; ++i) {
+    const double mass = coverage[i];
     total += options.coverage_penalty == CoveragePenalty::kGnmt
                  ? std::log(std::max(std::min(mass, 1.0), kLeastMass))
                  : 1 - std::max(mass, 1.0);
+  }
   return options.beta * total;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "options.h"
 
@@ -11,14 +10,12 @@ namespace seq2seq_ext {
 // Why a hypothesis ended.
 enum class Reason { kEos, kMaxLength, kDead, kStopped };
 
-// Mass of attention that each source position has had; empty where nothing asks for it.
-using Coverage = std::vector<double>;
-
 constexpr double kLeastMass = 1e-10;
 
 // beta * sum of log(min(mass, 1)) over the source (gnmt, Wu et al. 2016), a mass below kLeastMass
-// counting as that, or beta * sum of (1 - max(mass, 1)) (summary). At most 0.
-double coverage_term(const SearchOptions& options, const Coverage& coverage);
+// counting as that, or beta * sum of (1 - max(mass, 1)) (summary). At most 0. coverage: the mass of
+// attention that each position has had [source_length]; not read without a penalty.
+double coverage_term(const SearchOptions& options, const double* coverage);
 
 // (sum + word_reward * L) / normaliser(L), where L is what `length` tokens count as and the
 // normaliser is 1, L^alpha (power), ((5 + L) / 6)^alpha (gnmt) or L (average); 1 where L < 1.
