@@ -4,7 +4,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +13,7 @@
 #include "kernels/generation.h"
 #include "kernels/huge_pages.h"
 #include "kernels/run_team.h"
+#include "signals.h"
 
 namespace seq2seq_ext {
 
@@ -83,32 +83,6 @@ struct Weights {
   }
 };
 
-// Asks Python for signals, at most once in a while: other threads may hold the GIL for long.
-class SignalWatch {
- public:
-  SignalWatch() {
-    const py::object threading = py::module_::import("threading");
-    is_main_ = threading.attr("current_thread")().is(threading.attr("main_thread")());
-  }
-
-  static bool interrupted(void* watch) { return static_cast<SignalWatch*>(watch)->ask(); }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  bool ask() {
-    constexpr std::chrono::milliseconds kPause(5);
-    const Clock::time_point now = Clock::now();
-    if (!is_main_ || now - last_ < kPause) return false;
-    last_ = now;
-    const py::gil_scoped_acquire acquire;
-    return PyErr_CheckSignals() != 0;
-  }
-
-  bool is_main_;
-  Clock::time_point last_ = Clock::now();
-};
-
 class BoundDecoder {
  public:
   BoundDecoder(const std::string& weight_type, const std::string& cell,
@@ -155,8 +129,8 @@ class BoundDecoder {
     check_search(*handle.search, sources);
     check_shape("state", state, {m_.state_parts(), sources.count, m_.hidden});
     check(threads >= 1, "threads", "at least 1");
-    SignalWatch watch;
-    const GenerationInputs inputs{sources, state.data(), SignalWatch::interrupted, &watch};
+    Interrupt interrupt(signal_raised);
+    const GenerationInputs inputs{sources, state.data(), &interrupt};
     std::unique_ptr<Generation> generation = take_idle();
     bool finished;
     {
@@ -164,7 +138,7 @@ class BoundDecoder {
       const std::lock_guard<std::mutex> lock(*handle.mutex);
       finished = run(*generation, inputs, handle.search, threads);
     }
-    if (!finished) throw py::error_already_set();
+    if (!finished) throw_signal();
     const py::object result = attention_of(*generation, *handle.search, sources.length);
     const std::lock_guard<std::mutex> lock(mutex_);
     idle_.push_back(std::move(generation));

@@ -24,6 +24,7 @@ class ForwardPass : DecoderSteps<T> {
       for (int64_t l = 0; l < layers; ++l) advance(l, s);
       if (this->attends()) attend(s);
       combine(s);
+      if (team_.sync_or_stop()) return;
     }
   }
 
@@ -104,7 +105,6 @@ class ForwardPass : DecoderSteps<T> {
       rows_.finish_vector(hidden, vector(b), this->mask_row(in_.vector_mask, b, s), output);
       this->publish(input_of(0), b, output, hidden);
     });
-    team_.sync();
   }
 
   const AttentionalDecoderForward<T>& a_;

@@ -157,7 +157,8 @@ struct AttentionalDecoderBackward {
 template <typename T>
 int64_t decoder_workspace(const DecoderInputs<T>&, int team_size);
 
-// Every member of the team calls with the same arguments and its own place.
+// Every member of the team calls with the same arguments and its own place. What a pass writes
+// means nothing if the team was interrupted.
 template <typename T>
 void attentional_decoder_forward(const AttentionalDecoderForward<T>&, const Team&);
 template <typename T>

@@ -15,7 +15,10 @@ class BackwardPass : DecoderSteps<T> {
     for (int64_t s = in_.ragged.steps - 1; s >= 0; --s) {
       separate(s);
       if (this->attends()) attend(s);
-      for (int64_t l = sizes_.layers - 1; l >= 0; --l) retreat(l, s);
+      for (int64_t l = sizes_.layers - 1; l >= 0; --l) {
+        retreat(l, s);
+        if (team_.sync_or_stop()) return;
+      }
     }
   }
 
@@ -115,7 +118,6 @@ class BackwardPass : DecoderSteps<T> {
     this->multiply(a_.split[l], split_of(l), n, true, grad_h);
     this->multiply(a_.input[l], gates_of(l), n, false,
                    [&](int64_t b) { return l == 0 ? this->initial(a_.grad_fed, b) : above(b); });
-    team_.sync();
   }
 
   const AttentionalDecoderBackward<T>& a_;

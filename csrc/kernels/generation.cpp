@@ -134,7 +134,7 @@ bool Generation::finish() const {
 // The rows of the next step; false if there are none.
 bool Generation::select_rows() {
   if (search_->done()) return false;
-  was_interrupted_ = inputs_.interrupted(inputs_.interrupted_data);
+  was_interrupted_ = inputs_.interrupt->ask();
   if (was_interrupted_) return false;
   rows_.clear();
   groups_.clear();

@@ -10,14 +10,14 @@
 
 #include "beam_search.h"
 #include "decoder.h"
+#include "interrupt.h"
 
 namespace seq2seq_ext {
 
 struct GenerationInputs {
-  DecoderSources sources;      // as many as the search has sentences
-  const float* state;          // [parts, B, H] the decoder's initial state
-  bool (*interrupted)(void*);  // asked by member 0 before every step; true stops the loop
-  void* interrupted_data;
+  DecoderSources sources;  // as many as the search has sentences
+  const float* state;      // [parts, B, H] the decoder's initial state
+  Interrupt* interrupt;    // asked before every step
 };
 
 // The buffers of a decode, kept from one to the next.

@@ -103,7 +103,8 @@ struct RecurrentKernels {
   void (*pack_backward)(const RecurrentSizes&, const RecurrentWeights<T>&, void* packed);
   int64_t (*forward_workspace)(const RecurrentSizes&, int64_t batch, int team_size);
   int64_t (*backward_workspace)(const RecurrentSizes&, int team_size);
-  // Every member of the team calls with the same arguments and its own place.
+  // Every member of the team calls with the same arguments and its own place. What a pass writes
+  // means nothing if the team was interrupted.
   void (*forward)(const RecurrentForward<T>&, const Team&);
   void (*backward)(const RecurrentBackward<T>&, const Team&);
 };

@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include "interrupt.h"
+
 namespace seq2seq_ext {
 
 namespace {
@@ -27,6 +29,20 @@ void Barrier::wait() {
     else
       sched_yield();
   }
+}
+
+bool Barrier::agree(bool leads, bool said) {
+  // It cannot rise before this member has arrived.
+  bool& slot = said_[generation_.load(std::memory_order_relaxed) % 2];
+  if (leads) slot = said;
+  wait();
+  return slot;
+}
+
+bool Team::sync_or_stop() const {
+  if (!interrupt) return sync(), false;
+  const bool leads = index == 0, stops = leads && interrupt->ask();
+  return size > 1 ? barrier->agree(leads, stops) : stops;
 }
 
 }  // namespace seq2seq_ext

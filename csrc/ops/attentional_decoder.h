@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attentional_decoder_inputs.h"
+#include "interrupt.h"
 #include "products.h"
 #include "recurrent_inputs.h"
 
@@ -26,6 +27,8 @@ class DecoderBatch : public DecoderTensors {
   // Members worth having: each needs enough work a step to pay for the barriers.
   int team_size() const;
 
+  int64_t flops_per_step() const;
+
   WeightType weight_type;  // that both sides of a product are rounded to
   std::optional<Ragged> ragged;
 };
@@ -40,9 +43,11 @@ std::vector<T*> packed_rows(const RaggedBatch& r, const Row& row) {
   return pointers;
 }
 
-// Runs a pass with the team that the batch is worth; args.workspace is given here.
+// Runs a pass with the team that the batch is worth; args.workspace is given here. Throws where the
+// caller stops it.
 template <typename T, class Args>
 void run_decoder(const DecoderBatch& d, Args& args, void (*pass)(const Args&, const Team&)) {
+  OpInterrupt interrupt(d.flops_per_step() * d.ragged->view().steps);
   at::Tensor workspace;
   std::unique_ptr<Barrier> barrier;
   int size = 1;
@@ -54,7 +59,8 @@ void run_decoder(const DecoderBatch& d, Args& args, void (*pass)(const Args&, co
         workspace = at::empty({decoder_workspace<T>(args.in, threads)}, at::kByte);
         args.workspace = workspace.data_ptr();
       },
-      [&](int member) { pass(args, {member, size, barrier.get()}); });
+      [&](int member) { pass(args, {member, size, barrier.get(), interrupt.get()}); });
+  interrupt.check();
 }
 
 struct DecoderOutputs {

@@ -30,12 +30,14 @@ DecoderBatch::DecoderBatch(const DecoderArguments& args, std::optional<at::Scala
 
 int DecoderBatch::team_size() const {
   constexpr int64_t kFlopsPerMember = 2'000'000;
+  return std::clamp<int64_t>(flops_per_step() / kFlopsPerMember, 1, max_threads());
+}
+
+int64_t DecoderBatch::flops_per_step() const {
   const int64_t longest = std::max<int64_t>(ragged->view().steps, 1);
-  const int64_t flops =
-      2 * sizes.hidden *
-      (2 * sizes.layers * gates * sizes.hidden + sizes.attention + sizes.memory + sizes.hidden) *
-      ragged->total() / longest;
-  return std::clamp<int64_t>(flops / kFlopsPerMember, 1, max_threads());
+  return 2 * sizes.hidden *
+         (2 * sizes.layers * gates * sizes.hidden + sizes.attention + sizes.memory + sizes.hidden) *
+         ragged->total() / longest;
 }
 
 template <typename T>

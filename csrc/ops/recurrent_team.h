@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "interrupt.h"
 #include "parallel.h"
 #include "recurrent_inputs.h"
 
@@ -20,7 +21,8 @@ inline int direction_threads(const Sizes& s, int64_t total_rows, int64_t steps, 
 
 // Runs run(layer, direction, team) for every direction of one layer after another. The directions
 // of a layer go side by side without a barrier between them if there are threads for both, else
-// one after the other. prepare(direction, threads) is called before.
+// one after the other. prepare(direction, threads) is called before. Where the caller stops it,
+// what remains is left after a step each, and then this throws.
 template <class Prepare, class Run>
 void run_directions(const Sizes& s, int64_t layers, const Ragged& ragged, const Prepare& prepare,
                     const Run& run) {
@@ -31,6 +33,7 @@ void run_directions(const Sizes& s, int64_t layers, const Ragged& ragged, const 
   const int groups = available > 1 ? s.directions : 1;
   const int wanted =
       groups * direction_threads(s, ragged.total(), ragged.view().steps, available / groups);
+  OpInterrupt interrupt(flops);
   std::vector<std::unique_ptr<Barrier>> barriers;
   std::unique_ptr<Barrier> whole;
   std::vector<int> begin;
@@ -52,13 +55,15 @@ void run_directions(const Sizes& s, int64_t layers, const Ragged& ragged, const 
         const int real_groups = barriers.size();
         int g = 0;
         while (thread >= begin[g + 1]) ++g;
-        const Team team{thread - begin[g], begin[g + 1] - begin[g], barriers[g].get()};
+        const Team team{thread - begin[g], begin[g + 1] - begin[g], barriers[g].get(),
+                        interrupt.get()};
         for (int64_t layer = 0; layer < layers; ++layer) {
           // A direction's own team has met after its last step.
           if (layer > 0 && whole) whole->wait();
           for (int64_t d = g; d < s.directions; d += real_groups) run(layer, d, team);
         }
       });
+  interrupt.check();
 }
 
 }  // namespace seq2seq_ext

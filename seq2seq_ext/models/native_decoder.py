@@ -24,9 +24,9 @@ class Decoder:
     """A model made ready to decode: its weights packed in one type, its loop in C++.
 
     Embedding, cells, attention, fused projection and top-k, selection and reordering run without
-    Python and without the GIL, so threads may share a Decoder; Ctrl-C stops a search within a
-    step or 5 ms, whichever is longer, but waits for the encoder. A sentence's result is bit for
-    bit the same alone, in any batch and with any number of threads.
+    Python and without the GIL, so threads may share a Decoder; Ctrl-C stops the encoder's layers
+    and the search within a step or 50 ms, whichever is longer. A sentence's result is bit for bit
+    the same alone, in any batch and with any number of threads.
 
     Args:
         model: a Seq2Seq, float32, on the CPU. Its weights are copied: later changes don't show.

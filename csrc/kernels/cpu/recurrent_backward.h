@@ -42,7 +42,7 @@ class BackwardPass {
         team_.sync();
       }
       gate_gradients(s);
-      team_.sync();
+      if (team_.sync_or_stop()) return;
       state_gradients(s);
     }
   }

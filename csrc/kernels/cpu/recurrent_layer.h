@@ -94,11 +94,11 @@ class ForwardPass {
         if (!chunk_is_step_) project_inputs(r.offsets[chunk_end] - r.offsets[s]);
       }
       step(s);
-      team_.sync();
       if (a_.sizes.projected) {
-        project_states(s);
         team_.sync();
+        project_states(s);
       }
+      if (team_.sync_or_stop()) return;
     }
     copy_final_states();
   }

@@ -1,0 +1,82 @@
+"""Ctrl-C stops long native loops in their midst and leaves nothing behind."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from seq2seq_ext import LSTM, BeamSearchOptions, Decoder, Seq2Seq, Seq2SeqConfig
+
+BATCH, PART, ALL = 8, 100, 2000
+Work = Callable[[int], Tensor]
+
+
+def encoding() -> Work:
+    config = Seq2SeqConfig(
+        source_vocabulary_size=9, target_vocabulary_size=9, hidden_size=512, encoder_layers=2
+    )
+    decoder = Decoder(Seq2Seq(config).eval())
+    options = BeamSearchOptions(bos_id=2, eos_id=3, pad_id=0, max_length=2)
+    src = torch.randint(4, 9, (BATCH, ALL))
+    return lambda steps: (
+        decoder.generate(src[:, :steps], torch.full((BATCH,), steps), options).log_probs
+    )
+
+
+def inference() -> Work:
+    lstm, x = LSTM(512, 512, 2, bidirectional=True), torch.randn(ALL, BATCH, 512)
+
+    def work(steps: int) -> Tensor:
+        with torch.no_grad():
+            output: Tensor = lstm(x[:steps])[0]
+        return output
+
+    return work
+
+
+def training() -> Work:
+    lstm, x = LSTM(512, 512), torch.randn(ALL, BATCH, 512)
+    return lambda steps: lstm(x[:steps])[0].detach()
+
+
+def backward() -> Work:
+    lstm, x = LSTM(512, 512), torch.randn(ALL, BATCH, 512)
+    sums = {steps: lstm(x[:steps])[0].sum() for steps in (PART, ALL)}
+    weights = list(lstm.parameters())
+    return lambda steps: torch.autograd.grad(sums[steps], weights, retain_graph=True)[0]
+
+
+def teacher_forcing() -> Work:
+    config = Seq2SeqConfig(
+        source_vocabulary_size=9, target_vocabulary_size=9, hidden_size=256, decoder_layers=1
+    )
+    model, tgt = Seq2Seq(config).eval(), torch.randint(4, 9, (BATCH, ALL))
+    src, lengths = torch.randint(4, 9, (BATCH, 5)), torch.full((BATCH,), 5)
+    return lambda steps: model(src, lengths, tgt[:, :steps]).detach()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("make", [encoding, inference, training, backward, teacher_forcing])
+def test_ctrl_c_stops(make: Callable[[], Work]) -> None:
+    torch.manual_seed(0)
+    work = make()
+    expected = work(PART)
+    whole = seconds(lambda: work(ALL))
+    threading.Timer(whole / 10, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            work(ALL)
+
+    assert seconds(interrupted) < whole / 2
+    assert torch.equal(work(PART), expected)
