@@ -87,6 +87,15 @@ def test_a_row_without_probabilities_offers_nothing(isa, poison, place):
     assert torch.equal(indices[::2], clean_indices[::2])
 
 
+@pytest.mark.parametrize("place", [0, 5, 511])
+def test_a_nan_among_minus_infinities(isa, place):
+    logits = torch.randn(1, 2000)
+    logits[0, :512] = -INF
+    logits[0, place] = math.nan
+    log_probs, indices = ops.log_softmax_topk(logits, 4)
+    assert (log_probs == -INF).all() and indices.tolist() == [[0, 1, 2, 3]]
+
+
 def test_minus_infinity_comes_last(isa):
     logits = torch.full((2, 9000), -INF)
     logits[0, [5, 8500]] = torch.tensor([1.0, 2.0])

@@ -21,8 +21,8 @@ namespace seq2seq_ext {
 // after the product that wrote them.
 constexpr int64_t kTopkBlock = 512;
 
-struct BlockSum {
-  double max;      // NaN if the block holds one
+struct BlockSum {  // a NaN in the block is one in either
+  double max;
   double sum_exp;  // of e^(logit - max); meaningless unless max is finite
 };
 

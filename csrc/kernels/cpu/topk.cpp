@@ -157,11 +157,10 @@ void scan(const T* logits, int64_t first, int64_t n, int64_t k, BlockSum* sum,
           BestTokens<T>* best_tokens) {
   Best<T> best(best_tokens, k);
   const T max = find_best(logits, first, n, k, best);
-  // A NaN comes out as one in the sum, where there is a sum.
+  // A NaN shows in the sum; where there is none, it has to be looked for.
   const bool is_finite = max - max == 0;
-  const double of_max = is_finite ? sum_exp(logits, 0, n, max) : 0;
-  const bool is_nan = is_finite ? of_max != of_max : has_nan(logits, n);
-  *sum = {is_nan ? __builtin_nan("") : max, of_max};
+  *sum = {is_finite || !has_nan(logits, n) ? max : T(__builtin_nan("")),
+          is_finite ? sum_exp(logits, 0, n, max) : 0};
 }
 
 }  // namespace
