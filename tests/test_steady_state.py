@@ -15,7 +15,7 @@ from steady_state_counts import SENTENCES, cases
 from seq2seq_ext import BeamSearchOptions
 
 HERE = Path(__file__).parent
-SHORT, LONG = 50, 450
+SHORT, LONG = 200, 800
 
 # Those of which no search is made to count: every one has them, or they take a loop in Python.
 OTHERS = {"bos_id", "eos_id", "pad_id", "return_attention", "on_step", "logits_hook", "normalized"}
@@ -42,5 +42,5 @@ def test_steps_take_no_memory(tmp_path: Path) -> None:
     )
     short, long = json.loads(counted.stdout)
     growth = {name: long[name] - short[name] for name in short}
-    # Lists of hypotheses nine times as long take a few allocations more for each sentence.
-    assert {name: n for name, n in growth.items() if n >= SENTENCES * (LONG - SHORT) / 2} == {}
+    # Lists of hypotheses four times as long take a few allocations more for each sentence.
+    assert {name: n for name, n in growth.items() if n >= SENTENCES * (LONG - SHORT) / 4} == {}
