@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import seq2seq_ext
-from benchmarks import floors, pictures, rivals
+from benchmarks import aims, floors, pictures, rivals, table
+from seq2seq_ext.files import atomic_write
 
 NAMES = (
     "lstm",
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES + ON_GPU))
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="the figures in Markdown")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="bars and curves as PNG")
     args = parser.parse_args()
     for name in args.names:
@@ -40,14 +42,22 @@ def main() -> None:
     comparisons = []
     for name in args.names or NAMES:
         for comparison in importlib.import_module(f"benchmarks.{name}").run():
+            aims.add(comparison)
             print("\n".join(comparison.lines()), flush=True)
             comparisons.append(comparison)
     if args.json:
         rows = [comparison.to_dict() for comparison in comparisons]
         told = {"system": system, "info": info, "machine": machine, "absent": rivals.absent}
-        args.json.write_text(json.dumps({**told, "rows": rows}, indent=2, default=str))
+        _write(args.json, json.dumps({**told, "rows": rows}, indent=2, default=str))
+    if args.table:
+        _write(args.table, table.markdown(comparisons))
     if args.pictures:
         pictures.draw(comparisons, args.pictures)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path, "w") as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,16 @@ class Need:
 
 @dataclass
 class Floor:
-    """Seconds that a need takes at least, and the rates a second that say so."""
+    """What a need takes at least, and the rates a second that say so.
+
+    Attributes:
+        seconds: at the rate of the instructions that products are made of.
+        brgemm_seconds: at the rate of torch's own micro-kernel; none where that was not measured.
+    """
 
     seconds: float
     rates: dict[str, float]
+    brgemm_seconds: float | None = None
 
     def __str__(self) -> str:
         rates = ", ".join(f"{name} {rate / 1e9:.0f} G/s" for name, rate in self.rates.items())
@@ -51,11 +57,20 @@ class Floor:
 
 def floor(needs: Sequence[Need], rates: dict[str, float]) -> Floor:
     """Of parts that follow one another."""
-    seconds = 0.0
-    for need in needs:
-        reading = need.bytes / rates[need.memory] if need.bytes else 0.0
-        seconds += max(need.operations / rates[need.dtype], reading)
-    return Floor(seconds, rates)
+
+    def seconds(products: dict[str, float]) -> float:
+        parts = (
+            (need.operations / products[need.dtype], need.bytes and need.bytes / rates[need.memory])
+            for need in needs
+        )
+        return sum(max(part) for part in parts)
+
+    brgemm = {need.dtype: rates.get(_brgemm(need.dtype), 0.0) for need in needs}
+    return Floor(seconds(rates), rates, seconds(brgemm) if all(brgemm.values()) else None)
+
+
+def _brgemm(dtype: str) -> str:
+    return f"{dtype} brgemm"
 
 
 class Probe:
@@ -68,14 +83,16 @@ class Probe:
         self._needs = needs
         self._rates: dict[str, list[float]] = {need.dtype: [] for need in needs}
         self._buffers = {need.memory: _buffer(need.memory) for need in needs if need.bytes}
+        self._rates |= {_brgemm(need.dtype): [] for need in needs}
         self._rates |= {memory: [] for memory in self._buffers}
 
     def sample(self) -> None:
         for name, rates in self._rates.items():
+            dtype, _, brgemm = name.partition(" ")
             if name in self._buffers:
                 rates.append(_read_rate(self._buffers[name]))
             else:
-                rates.append(_product_rate(name))
+                rates.append(_brgemm_rate(dtype) if brgemm else _product_rate(dtype))
 
     def floor(self) -> Floor:
         # The best: threads of a rival that still spin only take away from it.
@@ -127,6 +144,13 @@ def _product_rate(dtype: str) -> float:
     steps = 200_000  # a millisecond or two
     start = time.perf_counter()
     operations = torch.ops.seq2seq_ext.floor_multiply(getattr(torch, dtype), steps)
+    return operations / (time.perf_counter() - start)
+
+
+def _brgemm_rate(dtype: str) -> float:
+    """0 where torch has no such kernel for the type."""
+    start = time.perf_counter()
+    operations = torch.ops.seq2seq_ext.floor_brgemm(getattr(torch, dtype), 200)
     return operations / (time.perf_counter() - start)
 
 

@@ -50,11 +50,23 @@ class Comparison:
         """How many times ours is faster."""
         return timing.median / self.timings[0].median
 
+    def of_floor(self) -> float | None:
+        """The part of our time that no program could spare."""
+        return self.floor and self.floor.seconds / self.timings[0].median
+
+    def of_brgemm(self) -> float | None:
+        """The same at the rate of torch's own micro-kernel."""
+        if not self.floor or not self.floor.brgemm_seconds:
+            return None
+        return self.floor.brgemm_seconds / self.timings[0].median
+
     def lines(self) -> list[str]:
         ours, *rivals = self.timings
         lines = [f"{self.work}: {ours}"]
         if self.floor:
-            lines.append(f"    {self.floor.seconds / ours.median:6.0%} of the floor: {self.floor}")
+            lines.append(f"    {self.of_floor():6.0%} of the floor: {self.floor}")
+            if self.of_brgemm():
+                lines.append(f"    {self.of_brgemm():6.0%} of the rate of torch's brgemm")
         lines += [
             f"    {self.ratio(rival):6.2f}x{_aim(self.aims, rival.name)} over {rival.name}: {rival}"
             for rival in rivals

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import __main__, floors, rivals
-from benchmarks.harness import Comparison, compare
+from benchmarks import __main__, aims, floors, rivals, table
+from benchmarks.floors import Floor
+from benchmarks.harness import Comparison, Timing, compare
 
 
 def run() -> list[Comparison]:
@@ -34,3 +35,39 @@ def test_json_tells_machine_versions_and_who_was_absent(
     (row,) = kept["rows"]
     assert [timing["name"] for timing in row["timings"]] == ["ours", "the same"]
     assert all(t["lower"] <= t["median"] <= t["upper"] for t in row["timings"])
+
+
+def timings(**medians: float) -> list[Timing]:
+    return [Timing(name, m, m, m) for name, m in medians.items()]
+
+
+def test_each_aim_and_each_type_has_its_best_rival_in_the_table() -> None:
+    step = "LSTM, 20 steps of 2 layers, B=5, H=512"
+    rivals = {"nn.LSTM": 8.0, "nn.LSTMCells": 6.0, "nn.LSTM in int8": 4.0}
+    ragged = "LSTM, 64 rows of 5..50, bidirectional, H=512: forward"
+    found = [
+        Comparison(f"{step}, int8", timings(ours=2.0, **rivals), Floor(1.0, {}, 0.5)),
+        Comparison(
+            ragged, timings(**{"ours": 0.001, "nn.LSTM packed": 0.003, "nn.LSTM padded": 0.1234})
+        ),
+        Comparison("Growth of a decode with B", timings(ours=1.0, two=2.0)),
+    ]
+    for comparison in found:
+        aims.add(comparison)
+    _, _, *rows = table.markdown(found).splitlines()
+    assert rows == [
+        f"| {step}, int8 | 2.00 s | nn.LSTM in int8 4.00 s | 2x | 30x | 4x | 50% | 25% |",
+        f"| {step}, int8 | 2.00 s | nn.LSTMCells 6.00 s | 3x | 30x | 6x | 50% | 25% |",
+        f"| {ragged} | 1 ms | nn.LSTM packed 3 ms | 3x | 2.6x |  |  |  |",
+        f"| {ragged} | 1 ms | nn.LSTM padded 123 ms | 123x | 1.6x |  |  |  |",
+    ]
+
+
+def test_memory_has_a_row_a_rival() -> None:
+    work = "Training step: a model, 64 of 5..50"
+    step = Comparison(work, timings(ours=1.0, eager=2.0))
+    step.peaks = {"ours": 2 << 20, "eager": 7 << 20}
+    aims.add(step)
+    assert table.markdown([step]).splitlines()[-1] == (
+        f"| {work}, memory | 2 MiB | eager 7 MiB | 3.5x | 3x |  |  |  |"
+    )

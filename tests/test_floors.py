@@ -4,6 +4,7 @@ import pytest
 import torch
 from weight_cases import DTYPES
 
+from benchmarks import floors
 from benchmarks.floors import Need, Probe
 from benchmarks.needs import Decoding, training
 from seq2seq_ext.models import Seq2Seq, Seq2SeqConfig
@@ -21,6 +22,14 @@ def test_operations_are_counted(dtype, weight_isa, threads):
     assert probes.floor_multiply(dtype, 0) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, *DTYPES])
+def test_operations_of_brgemm_are_counted(dtype, threads):
+    torch.set_num_threads(2)
+    operations = 2 * 2 * 64 * 64 * 1024
+    has_it = dtype == torch.float32 or probes.floor_brgemm(dtype, 1)
+    assert probes.floor_brgemm(dtype, 3) == (3 * operations if has_it else 0)
+
+
 def test_bytes_are_counted(isa):
     assert probes.floor_read(torch.ones(2, 3072, dtype=torch.uint8), 5) == 2 * 3072 * 5
 
@@ -28,6 +37,8 @@ def test_bytes_are_counted(isa):
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"^floor_multiply: dtype: expected .*, got Double"):
         probes.floor_multiply(torch.float64, 1)
+    with pytest.raises(ValueError, match=r"^floor_brgemm: dtype: expected .*, got Double"):
+        probes.floor_brgemm(torch.float64, 1)
     with pytest.raises(TypeError, match=r"^floor_read: buffer: expected Byte on cpu, got Float"):
         probes.floor_read(torch.ones(2, 1024), 1)
     for wrong in (torch.ones(2, 1000), torch.ones(1024, 2).t()):
@@ -43,6 +54,15 @@ def test_parts_that_follow_one_another_add_up():
     probe.sample()
     floor = probe.floor()
     assert floor.seconds == pytest.approx(3e9 / floor.rates["float32"])
+    assert floor.brgemm_seconds == pytest.approx(3e9 / floor.rates["float32 brgemm"])
+
+
+def test_without_brgemm_there_is_no_floor_of_it():
+    rates = {"float32": 1e9, "int8": 4e9, "float32 brgemm": 5e8, "int8 brgemm": 0.0, "L3": 1e9}
+    products, both = Need(1e9, bytes=3e9), Need(1e9, "int8")
+    assert floors.floor([products], rates) == floors.Floor(3.0, rates, 3.0)
+    assert floors.floor([Need(1e9)], rates).brgemm_seconds == 2.0
+    assert floors.floor([products, both], rates).brgemm_seconds is None
 
 
 def test_needs_of_a_small_model():

@@ -1,6 +1,9 @@
 #include "floors.h"
 
+#include <ATen/native/CPUBlas.h>
+
 #include <atomic>
+#include <vector>
 
 #include "check.h"
 #include "kernels/isa.h"
@@ -9,6 +12,26 @@
 
 namespace seq2seq_ext {
 
+namespace {
+
+template <typename A, typename B, typename C>
+int64_t brgemm(int64_t steps) {
+  constexpr int64_t kRows = 64, kColumns = 64, kDepth = 1024;
+  constexpr bool kInterleaved = sizeof(A) < 4;  // values that meet in one instruction lie together
+  parallel(max_threads(), 1, [&](int64_t) {
+    const std::vector<A> a(kRows * kDepth);
+    const std::vector<B> b(kDepth * kColumns);
+    std::vector<C> c(kRows * kColumns);
+    for (int64_t i = 0; i < steps; ++i)
+      at::native::cpublas::brgemm(kRows, kColumns, kDepth, kDepth, kColumns, kColumns, false,
+                                  a.data(), b.data(), c.data(), kInterleaved);
+    at::native::cpublas::brgemm_release(kInterleaved);
+  });
+  return 2 * kRows * kColumns * kDepth * steps * max_threads();
+}
+
+}  // namespace
+
 int64_t floor_multiply(at::ScalarType dtype, int64_t steps) {
   TORCH_CHECK_VALUE(is_storage_of(at::kFloat, dtype), "floor_multiply: dtype: expected Float",
                     or_reduced(at::kFloat), ", got ", dtype);
@@ -16,6 +39,15 @@ int64_t floor_multiply(at::ScalarType dtype, int64_t steps) {
   std::atomic<int64_t> operations = 0;
   parallel(max_threads(), 1, [&](int64_t) { operations += kernel.multiply(steps); });
   return operations;
+}
+
+int64_t floor_brgemm(at::ScalarType dtype, int64_t steps) {
+  TORCH_CHECK_VALUE(is_storage_of(at::kFloat, dtype), "floor_brgemm: dtype: expected Float",
+                    or_reduced(at::kFloat), ", got ", dtype);
+  if (dtype == at::kFloat) return brgemm<float, float, float>(steps);
+  if (!at::native::cpublas::could_pack(dtype == at::kChar ? at::kByte : dtype)) return 0;
+  return dtype == at::kChar ? brgemm<unsigned char, signed char, int32_t>(steps)
+                            : brgemm<at::BFloat16, at::BFloat16, float>(steps);
 }
 
 int64_t floor_read(const at::Tensor& buffer, int64_t times) {

@@ -56,6 +56,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "Tensor?[] keys, bool feeds) -> (Tensor memory, Tensor keys, Tensor state)",
       &encoder_inference);
   m.def("floor_multiply(ScalarType dtype, int steps) -> int", &floor_multiply);
+  m.def("floor_brgemm(ScalarType dtype, int steps) -> int", &floor_brgemm);
   m.def("floor_read(Tensor buffer, int times) -> int", &floor_read);
   m.def("built_for_torch() -> str", &built_for_torch);
   m.def("built_for_cuda() -> str", &built_for_cuda);
