@@ -123,6 +123,18 @@ RULES: dict[str, dict[str, Any]] = {
         "max_length": 14,
         "min_length": 13,
     },
+    "top_p": {"top_p": 0.8, "no_repeat_ngram_size": 1, "min_length": 4},
+    "top_p_hot": {"top_p": 0.97, "temperature": 1.9, "repetition_penalty": 1.7, "eos_id": (2, 5)},
+    "top_p_of_groups": {"top_p": 0.7, "beam_groups": 2, "diversity_penalty": 0.5},
+    "top_p_of_prefix": {"top_p": 0.5, "prefix": (6, 3, 3), "repetition_penalty": 1.3},
+    "sampled_top_p": {"sampling": "gumbel", "top_p": 0.8, "min_length": 4, "banned": [(4, 5)]},
+    "sampled_top_p_of_top_k": {
+        "sampling": "ancestral",
+        "top_k": 6,
+        "top_p": 0.8,
+        "temperature": 1.4,
+        "repetition_penalty": 1.3,
+    },
     "groups": {
         "beam_groups": 2,
         "diversity_penalty": 0.5,

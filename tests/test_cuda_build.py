@@ -22,6 +22,7 @@ ENGINES = {
     "beam_search_draw",
     "beam_search_coverage",
     "beam_search_rules",
+    "beam_search_nucleus",
     "log_softmax_topk.ruled",
     "linear_log_softmax_topk.ruled",
 }

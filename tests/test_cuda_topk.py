@@ -5,6 +5,7 @@ import torch
 from cuda_device import needs_cuda, tf32
 from emulated_cuda import emulated_cuda
 from test_topk import ROWS, check
+from torch import Tensor
 
 from seq2seq_ext import ops, reference
 from seq2seq_ext.reference.sampling import gumbel
@@ -63,14 +64,14 @@ def test_rules_change_logits_before_they_count(dtype: torch.dtype) -> None:
     seen = torch.cat([counts[:, None], tokens], 1)
     with emulated_cuda():
         ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
-        found = ruled(logits, None, seen, 0.7, 1.6, None, 12)[:2]
+        found = ruled(logits, None, seen, 0.7, 1.6, None, None, 12)[:2]
         assert all(map(torch.equal, found, ops.log_softmax_topk(expected, 12)))
         with pytest.raises(ValueError, match=r"^log_softmax_topk: temperature: expected above 0"):
-            ruled(logits, None, seen, 0.0, 1.6, None, 12)
+            ruled(logits, None, seen, 0.0, 1.6, None, None, 12)
         with pytest.raises(ValueError, match=r"^log_softmax_topk: seen: expected contiguous \[4"):
-            ruled(logits, None, seen[1:], 0.7, 1.6, None, 12)
+            ruled(logits, None, seen[1:], 0.7, 1.6, None, None, 12)
         with pytest.raises(ValueError, match=r"^log_softmax_topk: places: expected contiguous \[4"):
-            ruled(logits, None, None, 0.7, 1.6, torch.zeros(3, 2, dtype=torch.int64), 12)
+            ruled(logits, None, None, 0.7, 1.6, None, torch.zeros(3, 2, dtype=torch.int64), 12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -90,7 +91,9 @@ def test_noise_decides_which_are_best(vocabulary: int, k: int, dtype: torch.dtyp
     ]
     with emulated_cuda():
         ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
-        log_probs, tokens, perturbed = ruled(logits, listed, None, 0.5, 1.0, torch.tensor(words), k)
+        log_probs, tokens, perturbed = ruled(
+            logits, listed, None, 0.5, 1.0, None, torch.tensor(words), k
+        )
     expected = (logits / 0.5).double().log_softmax(1)
     expected[:, vocabulary - 1] = -INF
     best = (expected + torch.tensor(noise, dtype=torch.float64)).sort(
@@ -99,6 +102,81 @@ def test_noise_decides_which_are_best(vocabulary: int, k: int, dtype: torch.dtyp
     assert torch.equal(tokens, best.indices[:, :k])
     torch.testing.assert_close(perturbed, best.values[:, :k], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(log_probs.double(), expected.gather(1, tokens), rtol=0, atol=1e-5)
+
+
+def kept_by_hand(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    """How many of each row's best tokens, and where they are."""
+    best = logits.sort(dim=1, descending=True, stable=True)
+    values = best.values.clone()
+    values[:, top_k or logits.shape[1] :] = -INF
+    shares = values.log_softmax(1, dtype=torch.float64).to(logits.dtype).double().exp()
+    return (shares.cumsum(1) < top_p).sum(1), best.indices
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("top_k", [0, 5, 60])
+@pytest.mark.parametrize(
+    ("vocabulary", "top_p"), [(2, 0.4), (19, 1e-6), (700, 0.3), (700, 0.9), (5000, 0.999)]
+)
+def test_a_nucleus_is_the_fewest_that_reach_a_share(
+    vocabulary: int, top_p: float, top_k: int, dtype: torch.dtype
+) -> None:
+    """Of equals, zeros of either sign too, the first; behind what rules make of the logits."""
+    logits = (torch.randn(4, vocabulary, dtype=dtype) * 4).round() / 2
+    seen = torch.tensor([[2, 1, 1]] * 4)
+    banned = torch.tensor([[1, 0]] * 4)
+    expected = logits / 2
+    named = expected[:, 1]
+    expected[:, 1] = torch.where(named > 0, named / 1.5, named * 1.5)
+    expected[:, 0] = -INF
+    count, order = kept_by_hand(expected, top_k, top_p)
+    with emulated_cuda():
+        nucleus = torch.ops.seq2seq_ext.beam_search_nucleus
+        floors = nucleus(logits, banned, seen, 2.0, 1.5, top_k, top_p)
+        ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
+        told = (logits, banned, seen, 2.0, 1.5)
+        k = min(70, vocabulary)
+        found = ruled(*told, floors, None, k)
+        every = ruled(*told, None, None, k)
+    last = order.gather(1, count[:, None])
+    assert torch.equal(floors[:, 1:], last)
+    assert torch.equal(floors[:, :1].view(torch.float64), expected.gather(1, last).double() + 0)
+    is_kept = torch.arange(k) <= count[:, None]
+    assert torch.equal(found[0], every[0].where(is_kept, torch.full_like(every[0], -INF)))
+    assert torch.equal(found[1].where(is_kept, 0), every[1].where(is_kept, 0))
+
+
+def test_a_nucleus_of_equals_and_of_nothing() -> None:
+    """Where there is a choice of equals the first are kept; where nothing is left, nothing is."""
+    logits = torch.zeros(4, 300)
+    logits[0, ::2] = -0.0
+    logits[1] = -INF
+    logits[2, 7] = torch.nan
+    logits[3, 7] = INF
+    with emulated_cuda():
+        nucleus = torch.ops.seq2seq_ext.beam_search_nucleus
+        floors = nucleus(logits, None, None, 1.0, 1.0, 0, 0.305)
+        ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
+        log_probs, tokens, _ = ruled(logits, None, None, 1.0, 1.0, floors, None, 100)
+        few = nucleus(logits[:1], torch.tensor([[-2, 250, 11]]), None, 1.0, 1.0, 0, 0.6)
+    assert floors[0].tolist() == [0, 91] and few[0, 1] == 250
+    assert log_probs[0].isfinite().sum() == 92 and tokens[0, :92].tolist() == [*range(92)]
+    assert log_probs[1:].eq(-INF).all()
+
+
+def test_a_wrong_nucleus_is_refused() -> None:
+    logits = torch.randn(2, 9)
+    with emulated_cuda():
+        nucleus = torch.ops.seq2seq_ext.beam_search_nucleus
+        with pytest.raises(ValueError, match=r"^beam_search_nucleus: top_p: expected above 0 and"):
+            nucleus(logits, None, None, 1.0, 1.0, 0, 0.0)
+        with pytest.raises(ValueError, match=r"^beam_search_nucleus: top_k: expected at least 0"):
+            nucleus(logits, None, None, 1.0, 1.0, -1, 0.5)
+        with pytest.raises(TypeError, match=r"^beam_search_nucleus: logits: expected float32 or"):
+            nucleus(logits.half(), None, None, 1.0, 1.0, 0, 0.5)
+        ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
+        with pytest.raises(ValueError, match=r"^log_softmax_topk: floors: expected contiguous \[2"):
+            ruled(logits, None, None, 1.0, 1.0, torch.zeros(3, 2, dtype=torch.int64), None, 3)
 
 
 def test_minus_infinity_comes_last() -> None:

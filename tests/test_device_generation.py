@@ -43,6 +43,8 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "ancestral": {"sampling": "ancestral", "temperature": 0.7, "min_length": 3},
     "gumbel": {"sampling": "gumbel", "seed": 3},
     "drawn": {"sampling": "gumbel", "top_k": 5, "seed": 3},
+    "top_p": {"top_p": 0.8, "temperature": 1.2},
+    "nucleus": {"sampling": "gumbel", "top_p": 0.8, "top_k": 9, "seed": 3},
     "groups": {"beam_size": 6, "beam_groups": 3, "diversity_penalty": 0.4, "n_best": 4},
 }
 
@@ -263,7 +265,7 @@ class Recording(TorchDispatchMode):
                     place.copy_(value)
 
 
-@pytest.mark.parametrize("search", ["ngrams", "ancestral", "gumbel", "groups"])
+@pytest.mark.parametrize("search", ["ngrams", "ancestral", "gumbel", "groups", "nucleus"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_recorded_step_is_every_step(name: str, search: str) -> None:
     """Nothing that changes from step to step lies in Python."""

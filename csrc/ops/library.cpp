@@ -150,6 +150,9 @@ TORCH_LIBRARY(seq2seq_ext, m) {
       "int min_length, int ngram_size, int? bos_id, Tensor banned, Tensor prefix, bool force_eos, "
       "bool lists_seen) "
       "-> (Tensor listed, Tensor seen)");
+  // floors: [rows, 2], the last tokens that top_k and top_p keep, as in kernels/cuda/topk.h.
+  def("beam_search_nucleus(Tensor logits, Tensor? listed, Tensor? seen, float temperature, "
+      "float penalty, int top_k, float top_p) -> Tensor floors");
   def("log_softmax_topk(Tensor logits, int k) -> (Tensor log_probs, Tensor indices)");
   def("linear_log_softmax_topk(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, int k) "
       "-> (Tensor log_probs, Tensor indices)");
@@ -157,7 +160,7 @@ TORCH_LIBRARY(seq2seq_ext, m) {
   // are float32. perturbed: log-probs plus the noise of places, by which k are the best; empty
   // without.
   def("log_softmax_topk.ruled(Tensor logits, Tensor? listed, Tensor? seen, float temperature, "
-      "float penalty, Tensor? places, int k) "
+      "float penalty, Tensor? floors, Tensor? places, int k) "
       "-> (Tensor log_probs, Tensor indices, Tensor perturbed)");
   def("linear_log_softmax_topk.ruled(Tensor input, Tensor weight, Tensor? bias, Tensor? packed, "
       "Tensor? listed, Tensor? seen, float temperature, float penalty, Tensor? places, int k) "

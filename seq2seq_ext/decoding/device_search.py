@@ -53,6 +53,7 @@ _KNOWN = {
     "force_eos",
     "rules_see_bos",
     "top_k",
+    "top_p",
     "sampling",
     "seed",
     "return_attention",
@@ -170,30 +171,38 @@ class DeviceBeamSearch:
 
     def candidates(self, logits: Tensor) -> "Candidates":
         """Each row's best that the search may choose from."""
-        wide = logits if logits.dtype == torch.float64 else logits.float()
+        wide = (logits if logits.dtype == torch.float64 else logits.float()).detach()
+        told, rules, floors = self._told, self._rules(), None
+        if told.top_p < 1:
+            nucleus = torch.ops.seq2seq_ext.beam_search_nucleus
+            floors = nucleus(wide, *rules, told.top_k, told.top_p)
         ruled = torch.ops.seq2seq_ext.log_softmax_topk.ruled
-        return self._chosen(logits.shape[1], lambda *told: ruled(wide.detach(), *told))
+        return self._chosen(wide.shape[1], lambda *noise: ruled(wide, *rules, floors, *noise))
 
     def linear_candidates(
         self, vectors: Tensor, weight: Tensor, bias: Tensor | None
     ) -> "Candidates":
-        """Those of ``linear(vectors, weight, bias)``, bit for bit, whose logits nobody sees."""
-        ruled = torch.ops.seq2seq_ext.linear_log_softmax_topk.ruled
+        """Those of ``linear(vectors, weight, bias)``, bit for bit, whose logits nobody sees but
+        top_p, which looks at whole rows."""
+        if self._told.top_p < 1:
+            return self.candidates(torch.ops.seq2seq_ext.linear(vectors, weight, bias, None))
+        rules, ruled = self._rules(), torch.ops.seq2seq_ext.linear_log_softmax_topk.ruled
         return self._chosen(
-            weight.shape[0], lambda *told: ruled(vectors, weight, bias, None, *told)
+            weight.shape[0], lambda *noise: ruled(vectors, weight, bias, None, *rules, *noise)
         )
 
     def _chosen(
         self, vocabulary: int, topk: Callable[..., tuple[Tensor, Tensor, Tensor]]
     ) -> "Candidates":
-        """What a top-k finds that is told rules, noise and how many."""
-        most = min(self._told.top_k or vocabulary, vocabulary)
+        """What a top-k finds that is told noise and how many."""
+        told = self._told
+        most = min(told.top_k or vocabulary, vocabulary)
         width = min(self._width(), most)
         if self._places is None:
-            return Candidates(*topk(*self._rules(), None, width)[:2])
-        if not self._told.top_k:
-            return Candidates(*topk(*self._rules(), self._places, width))
-        log_probs, tokens, _ = topk(*self._rules(), None, most)
+            return Candidates(*topk(None, width)[:2])
+        if not told.top_k or told.top_p < 1:  # a nucleus is of the top_k already
+            return Candidates(*topk(self._places, width))
+        log_probs, tokens, _ = topk(None, most)
         draw = torch.ops.seq2seq_ext.beam_search_draw
         return Candidates(*draw(log_probs, tokens, self._places, width))
 
@@ -342,6 +351,6 @@ def _reads_paths(options: BeamSearchOptions) -> bool:
     """Whether a rule looks at what a row has said, or at its length."""
     rules = options.no_repeat_ngram_size, options.banned, options.prefix, options.force_eos
     # An EOS that comes too early is passed over, where no other token is left out for it.
-    leaves_out = options.sampling != "none" or options.top_k > 0
+    leaves_out = options.sampling != "none" or options.top_k > 0 or options.top_p < 1
     too_early = leaves_out and options.min_length > 1
     return any(rules) or options.repetition_penalty != 1 or too_early

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "gemm_tile.cuh"
+#include "nucleus.cuh"
 #include "topk.h"
 #include "topk_scan.cuh"
 
@@ -23,20 +24,14 @@ struct Scan {
         offers(topk_offers(in.k, in.noise.places != nullptr)) {}
 
   // The block at place `begin` in shared memory, of a row's list; n = 0 where there is none.
+  template <bool kHasFloors>
   __device__ void run(const T* shared, int64_t begin, int64_t row, int64_t list) const {
     const int64_t first = list * kScanned, left = rows.vocabulary - first;
     const int64_t n = row >= rows.rows || left < 0 ? 0 : smaller(kScanned, left);
     const int64_t place = row * lists + list;
-    const TopkRules<Acc<T>>& told = rows.rules;
-    const auto list_of_row = [&](const int64_t* lists, int64_t row_stride) {
-      return lists && n > 0 ? lists + row * row_stride : nullptr;
-    };
-    const TopkNoise& noise = rows.noise;
-    scan_block<T>(shared, begin, n, first, offers,
-                  {told.temperature, told.penalty, list_of_row(told.seen, told.seen_stride),
-                   list_of_row(told.listed, told.listed_stride),
-                   noise.places ? noise.places + (n > 0 ? row : 0) : nullptr},
-                  {rows.sums + place, rows.offers + place * offers, n > 0});
+    scan_block<kHasFloors>(shared, begin, n, first, offers,
+                           rules_of_row<Acc<T>>(rows.rules, rows.noise.places, row, n > 0),
+                           {rows.sums + place, rows.offers + place * offers, n > 0});
   }
 };
 
@@ -59,7 +54,7 @@ struct PartKernel {
       shared[scan_place<T>(i)] = logits[row * stride + first + i];
     sync_block();
     const int64_t list = thread_index() / kScanLanes;
-    scan.run(shared, list * kScanned, row, part * kLists + list);
+    scan.template run<true>(shared, list * kScanned, row, part * kLists + list);
   }
 };
 
@@ -94,7 +89,8 @@ struct TileKernel {
     constexpr int kLists = Tile::kColumns / kScanned;
 #pragma unroll 1
     for (int i = thread_index() / kScanLanes; i < Tile::kRows * kLists; i += kThreads / kScanLanes)
-      scan.run(shared, i * kScanned, row + i / kLists, column / kScanned + i % kLists);
+      scan.template run<false>(shared, i * kScanned, row + i / kLists,
+                               column / kScanned + i % kLists);
   }
 };
 
@@ -246,6 +242,15 @@ void linear_log_softmax_topk(const TopkRows<T>& in, const Gemm<T>& product, bool
   });
   finish_rows(in, stream);
 }
+
+template <typename A>
+void find_nucleus(const Nucleus<A>& in, Stream stream) {
+  using Kernel = NucleusKernel<A>;
+  launch(Kernel{in}, in.rows, sizeof(typename Kernel::Shared), stream);
+}
+
+template void find_nucleus(const Nucleus<float>&, Stream);
+template void find_nucleus(const Nucleus<double>&, Stream);
 
 #define SEQ2SEQ_EXT_TOPK(T)                                                      \
   template void log_softmax_topk(const TopkRows<T>&, const T*, int64_t, Stream); \

@@ -33,6 +33,9 @@ struct TopkRules {
   // log-prob of -inf.
   const int64_t* listed = nullptr;
   int64_t listed_stride = 0;
+  // [rows] or null: tokens behind a row's floor, in the order (logit desc, token asc) of what they
+  // have become, come last too. Read in log_softmax_topk() alone.
+  const Token<double>* floors = nullptr;
 };
 
 // Under which a row's best are those by log-prob plus noise; -inf stays that.
@@ -60,5 +63,22 @@ void log_softmax_topk(const TopkRows<T>&, const T* logits, int64_t stride, Strea
 // The same for the logits that gemm() would give, which never get to memory.
 template <typename T>
 void linear_log_softmax_topk(const TopkRows<T>&, const Gemm<T>&, bool tf32, Stream);
+
+// The floors under which top_k (0: all) and then `wanted` shares of the rest, see
+// ../search/nucleus.h, keep what logit_rules.h has them keep: in the whole row, and exactly, but
+// for the device's own logarithms and powers.
+template <typename A>
+struct Nucleus {
+  int64_t rows, vocabulary;
+  const A* logits;  // [rows, V], `stride` from one row to the next
+  int64_t stride;
+  TopkRules<A> rules;  // without floors
+  int64_t top_k;
+  uint64_t wanted;
+  A* ruled;               // [rows, V] scratch
+  Token<double>* floors;  // [rows] out
+};
+template <typename A>
+void find_nucleus(const Nucleus<A>&, Stream);
 
 }  // namespace seq2seq_ext::cuda

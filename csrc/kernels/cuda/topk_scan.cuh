@@ -49,6 +49,7 @@ template <typename A>
 struct RowRules {
   A temperature, penalty;
   const int64_t *seen, *listed;
+  const Token<double>* floor;
   const NoisePlace* place;  // null for all rows or for none
 
   // Of the tokens from `first` on.
@@ -63,8 +64,10 @@ struct RowRules {
     }
 #pragma unroll
     for (int i = 0; i < kLaneLogits; ++i)
-      if (is_seen >> i & 1) logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
+      if (is_seen >> i & 1) logits[i] = penalised(logits[i]);
   }
+
+  __device__ A penalised(A logit) const { return logit > 0 ? logit / penalty : logit * penalty; }
 
   __device__ int64_t bans() const { return listed && *listed > 0 ? *listed : 0; }
   __device__ bool keeps_few() const { return listed && *listed < 0; }
@@ -74,6 +77,21 @@ struct RowRules {
     return false;
   }
 };
+
+// Those of a row, or of none.
+template <typename A>
+__device__ RowRules<A> rules_of_row(const TopkRules<A>& told, const NoisePlace* places, int64_t row,
+                                    bool is_there) {
+  const auto of_row = [&](const auto* list, int64_t stride) {
+    return list && is_there ? list + row * stride : nullptr;
+  };
+  return {told.temperature,
+          told.penalty,
+          of_row(told.seen, told.seen_stride),
+          of_row(told.listed, told.listed_stride),
+          of_row(told.floors, 1),
+          places ? places + (is_there ? row : 0) : nullptr};
+}
 
 // Where the results of a block go.
 template <typename A>
@@ -124,7 +142,7 @@ __device__ void choose_perturbed(const A (&logits)[kLaneLogits], int64_t first, 
 // Reads a block of n logits, of the tokens from first_id on; `begin` is its place among those in
 // shared memory. All lanes of a warp call, four for each block; those without a block with n = 0.
 // Behind the end of a row there is nothing, and its ids come behind all that there are.
-template <typename T>
+template <bool kHasFloors, typename T>
 __device__ void scan_block(const T* shared, int64_t begin, int64_t n, int64_t first_id,
                            int64_t offers, const RowRules<Acc<T>>& rules,
                            const ScanResult<Acc<T>>& out) {
@@ -165,6 +183,12 @@ __device__ void scan_block(const T* shared, int64_t begin, int64_t n, int64_t fi
     for (int i = 0; i < kLaneLogits; ++i)
       if (!rules.keeps(first_id + skipped + i)) logits[i] = kNothing<A>;
   const int64_t first = first_id + skipped;
+  if (kHasFloors && rules.floor) {
+    const Token<A> floor{static_cast<A>(rules.floor->logit), rules.floor->id};
+#pragma unroll
+    for (int i = 0; i < kLaneLogits; ++i)
+      if (is_better(floor, {logits[i], first + i})) logits[i] = kNothing<A>;
+  }
   if (rules.place) return choose_perturbed(logits, first, offers, *rules.place, out);
   choose_best(logits, first, offers, [&](int64_t rank, const Token<A>& chosen) {
     if (lane == 0 && out.is_there) out.offers[rank] = chosen;

@@ -7,6 +7,7 @@
 
 #include "../isa.h"
 #include "gumbel.h"
+#include "nucleus.h"
 
 namespace seq2seq_ext {
 
@@ -155,15 +156,16 @@ class Row {
   }
 
   // Those whose share of even the whole vocabulary is too little to matter are left out first.
-  void keep_share(double wanted) {
+  void keep_share(double top_p) {
     const double lse = log_sum_exp();
-    const double floor = lse + std::log((1 - wanted) / 2 / vocab_);
+    const double floor = lse + std::log((1 - top_p) / 2 / vocab_);
+    const uint64_t wanted = wanted_shares(top_p);
     if (!keep_share(wanted, lse, floor)) keep_share(wanted, lse, -kInfinity);
   }
 
   // Of the tokens from the floor on the fewest that make up a share, which are found without
   // sorting all: the best first, from a heap. False if they don't reach it; then nothing changes.
-  bool keep_share(double wanted, double lse, double floor) {
+  bool keep_share(uint64_t wanted, double lse, double floor) {
     const auto is_worse = [](const Token<T>& a, const Token<T>& b) {
       return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
     };
@@ -176,11 +178,11 @@ class Row {
     }
     std::make_heap(tokens, tokens + count, is_worse);
     ids_.clear();
-    double share = 0;
+    uint64_t share = 0;
     for (Token<T>* end = tokens + count; end != tokens && share < wanted; --end) {
       std::pop_heap(tokens, end, is_worse);
       ids_.push_back((end - 1)->id);
-      share += std::exp(log_prob(ids_.back(), lse));
+      share += share_of(log_prob(ids_.back(), lse));
     }
     if (share < wanted && floor > -kInfinity) return false;
     keep_ids();

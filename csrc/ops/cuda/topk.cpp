@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "../topk_inputs.h"
+#include "kernels/search/nucleus.h"
 #include "linear.h"
 
 namespace seq2seq_ext::cuda {
@@ -21,6 +22,7 @@ using RuledResults = std::tuple<Tensor, Tensor, Tensor>;
 struct Rules {
   std::optional<Tensor> listed, seen;  // [rows, 1 + any]
   double temperature = 1, penalty = 1;
+  std::optional<Tensor> floors;  // [rows, 2]: a double's word, a token
   std::optional<Tensor> places;  // [rows, 2]
 };
 
@@ -48,6 +50,8 @@ void check_rules(const char* op, const Choice& choice, at::Device device) {
   check_list(op, "seen", rules.seen, choice.rows, device);
   TORCH_CHECK_VALUE(rules.temperature > 0, op, ": temperature: expected above 0, got ",
                     rules.temperature);
+  check_list(op, "floors", rules.floors, choice.rows, device);
+  if (rules.floors) check_shape(op, "floors", *rules.floors, {choice.rows, 2});
   check_list(op, "places", rules.places, choice.rows, device);
   if (rules.places) check_shape(op, "places", *rules.places, {choice.rows, 2});
   TORCH_CHECK_VALUE(rules.penalty > 0, op, ": penalty: expected above 0, got ", rules.penalty);
@@ -60,6 +64,7 @@ TopkRules<A> kernel_rules(const Rules& rules) {
   if (rules.seen) told.seen_stride = rules.seen->size(1);
   if (rules.listed) told.listed = data<const int64_t>(*rules.listed);
   if (rules.listed) told.listed_stride = rules.listed->size(1);
+  if (rules.floors) told.floors = static_cast<const Token<double>*>(rules.floors->const_data_ptr());
   return told;
 }
 
@@ -130,8 +135,37 @@ Results topk(const Tensor& logits, int64_t k) {
 
 RuledResults ruled_topk(const Tensor& logits, const std::optional<Tensor>& listed,
                         const std::optional<Tensor>& seen, double temperature, double penalty,
-                        const std::optional<Tensor>& places, int64_t k) {
-  return topk_under({listed, seen, temperature, penalty, places}, logits, k);
+                        const std::optional<Tensor>& floors, const std::optional<Tensor>& places,
+                        int64_t k) {
+  return topk_under({listed, seen, temperature, penalty, floors, places}, logits, k);
+}
+
+Tensor nucleus(const Tensor& any_logits, const std::optional<Tensor>& listed,
+               const std::optional<Tensor>& seen, double temperature, double penalty, int64_t top_k,
+               double top_p) {
+  const char* op = "beam_search_nucleus";
+  const c10::DeviceGuard guard(any_logits.device());
+  const at::ScalarType type = any_logits.scalar_type();
+  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble, op,
+                   ": logits: expected float32 or float64, got ", type);
+  check_logits(op, any_logits, 1);
+  TORCH_CHECK_VALUE(top_k >= 0, op, ": top_k: expected at least 0, got ", top_k);
+  TORCH_CHECK_VALUE(top_p > 0 && top_p <= 1, op, ": top_p: expected above 0 and at most 1, got ",
+                    top_p);
+  const Tensor logits = dense_rows(any_logits);
+  const int64_t rows = logits.size(0), vocabulary = logits.size(1);
+  const Rules rules{listed, seen, temperature, penalty, {}, {}};
+  check_rules(op, {rows, vocabulary, 1, rules}, logits.device());
+  const Tensor floors = at::empty({rows, 2}, logits.options().dtype(at::kLong));
+  const Tensor ruled = at::empty({rows, vocabulary}, logits.options());
+  const auto find = [&]<typename A>(A) {
+    find_nucleus<A>(
+        {rows, vocabulary, data<const A>(logits), logits.stride(0), kernel_rules<A>(rules), top_k,
+         wanted_shares(top_p), data<A>(ruled), static_cast<Token<double>*>(floors.data_ptr())},
+        current_stream(logits));
+  };
+  type == at::kDouble ? find(double{}) : find(float{});
+  return floors;
 }
 
 RuledResults linear_topk_under(const Rules& rules, const Tensor& input, const Tensor& weight,
@@ -161,7 +195,7 @@ RuledResults ruled_linear_topk(const Tensor& input, const Tensor& weight,
                                const std::optional<Tensor>& listed,
                                const std::optional<Tensor>& seen, double temperature,
                                double penalty, const std::optional<Tensor>& places, int64_t k) {
-  return linear_topk_under({listed, seen, temperature, penalty, places}, input, weight, bias,
+  return linear_topk_under({listed, seen, temperature, penalty, {}, places}, input, weight, bias,
                            packed, k);
 }
 
@@ -170,6 +204,7 @@ RuledResults ruled_linear_topk(const Tensor& input, const Tensor& weight,
 TORCH_LIBRARY_IMPL(seq2seq_ext, CUDA, m) {
   m.impl("log_softmax_topk", &topk);
   m.impl("log_softmax_topk.ruled", &ruled_topk);
+  m.impl("beam_search_nucleus", &nucleus);
   m.impl("linear_log_softmax_topk", &linear_topk);
   m.impl("linear_log_softmax_topk.ruled", &ruled_linear_topk);
 }
