@@ -8,7 +8,8 @@
 //                       would end a banned sequence or repeat an n-gram of the prefix
 //   allowance           all else becomes -inf: the forced prefix (which nothing else bans), EOS
 //                       at max_length under force_eos, the trie's children
-//   top_k, then top_p   keep the best k, and of them the fewest whose share reaches p
+//   top_k, then top_p   keep the best k, and of them the fewest whose shares reach p, see
+//                       nucleus.h
 //   sampling            Gumbel noise decides the order
 // log_prob = min(0, logit - logsumexp), where the logsumexp is that of the row before the bans,
 // so they leave the log-probs of other tokens alone; under renormalize it is that of the row

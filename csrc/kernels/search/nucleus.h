@@ -1,4 +1,4 @@
-// The fewest tokens that make up a share of a row, the same on every device.
+// The fewest tokens that make up a share of a row: whatever the order in which they are counted.
 #pragma once
 
 #include <cmath>
@@ -8,7 +8,7 @@
 
 namespace seq2seq_ext {
 
-// Shares are whole numbers of 2^-60, whose sum is the same in any order.
+// Shares are whole numbers of 2^-60, rounded down, whose sum is the same in any order.
 constexpr double kShares = 0x1p60;
 
 SEQ2SEQ_EXT_EVERYWHERE inline uint64_t share_of(double log_prob) {
