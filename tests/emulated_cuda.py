@@ -21,6 +21,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from seq2seq_ext.decoding.engine import BeamSearch
 from seq2seq_ext.ops import tracing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,12 +65,15 @@ def load() -> Any:
 
 
 class Redispatch(TorchDispatchMode):
-    """Sends this package's ops to the kernels registered for CUDA."""
+    """Sends this package's ops to the kernels registered for CUDA, but for what the host has taken
+    from the device."""
+
+    on_host: ClassVar = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         traced = bool(types)  # tensors of other classes have no data: they are fake, or functional
-        ours = func.namespace == "seq2seq_ext"
-        if ours and not traced and func.has_kernel_for_dispatch_key(DispatchKey.CUDA):
+        ours = func.namespace == "seq2seq_ext" and not traced and not self.on_host
+        if ours and func.has_kernel_for_dispatch_key(DispatchKey.CUDA):
             return func.redispatch(CUDA, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
@@ -83,6 +87,16 @@ class OnDevice(TorchFunctionMode):
         if func in self._ANSWERS and isinstance(args[0], Parameter):
             return self._ANSWERS[func]
         return func(*args, **(kwargs or {}))
+
+
+_candidates = BeamSearch._candidates
+
+
+def _of_host(search: BeamSearch, logits: Tensor) -> Any:
+    """The host's search moves logits to the CPU, and has them from the CPU's kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Redispatch, "on_host", True)
+        return _candidates(search, logits)
 
 
 @contextmanager
@@ -111,10 +125,7 @@ def emulated_cuda(
     emulator = load()
     emulator.set_seed(seed)
     emulator.set_device(processors, shared_bytes, owns_memory, captures, last_blocks, room)
-    is_captured = tracing.is_captured
-    tracing.is_captured = lambda tensor: captures
-    try:
-        with Redispatch(), OnDevice():
-            yield
-    finally:
-        tracing.is_captured = is_captured
+    with pytest.MonkeyPatch.context() as patch, Redispatch(), OnDevice():
+        patch.setattr(tracing, "is_captured", lambda tensor: captures)
+        patch.setattr(BeamSearch, "_candidates", _of_host)
+        yield

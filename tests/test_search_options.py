@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from prefix_model import BOS, EOS, PrefixModel, make_options
 from search_cases import MECHANISMS
@@ -83,7 +83,12 @@ def random_options(draw):
     return compatible(fields) or make_options(beam_size=beams)
 
 
+# Two that only the host knows, one of them with rules; one that it need not search.
+UNLIKE = [make_options(max_length=6, **MECHANISMS[n]) for n in ("shrink", "on_log_probs", "banned")]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@example([UNLIKE[0], *UNLIKE], 2, False)
 @given(st.lists(random_options(), min_size=4, max_size=4), st.integers(0, 1 << 20), st.booleans())
 def test_mixed_options_equal_the_reference_and_each_sentence_alone(options, seed, ties):
     model = PrefixModel(VOCAB, seed, dtype=torch.float32)
