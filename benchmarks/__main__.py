@@ -4,9 +4,11 @@ import argparse
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import seq2seq_ext
 from benchmarks import aims, floors, pictures, rivals, table
+from benchmarks.harness import Comparison
 from seq2seq_ext.files import atomic_write
 
 NAMES = (
@@ -39,16 +41,22 @@ def main() -> None:
     machine = floors.machine()
     for threads, rates in machine.items():
         print(f"{threads}: " + ", ".join(f"{k} {v / 1e9:.0f} G/s" for k, v in rates.items()))
-    comparisons = []
-    for name in args.names or NAMES:
-        for comparison in importlib.import_module(f"benchmarks.{name}").run():
-            aims.add(comparison)
-            print("\n".join(comparison.lines()), flush=True)
-            comparisons.append(comparison)
+    comparisons: list[Comparison] = []
+    try:
+        for name in args.names or NAMES:
+            for comparison in importlib.import_module(f"benchmarks.{name}").run():
+                aims.add(comparison)
+                print("\n".join(comparison.lines()), flush=True)
+                comparisons.append(comparison)
+    finally:  # what was measured before an error too
+        _keep(comparisons, {"system": system, "info": info, "machine": machine}, args)
+
+
+def _keep(comparisons: list[Comparison], told: dict[str, Any], args: argparse.Namespace) -> None:
     if args.json:
         rows = [comparison.to_dict() for comparison in comparisons]
-        told = {"system": system, "info": info, "machine": machine, "absent": rivals.absent}
-        _write(args.json, json.dumps({**told, "rows": rows}, indent=2, default=str))
+        told = {**told, "absent": rivals.absent, "rows": rows}
+        _write(args.json, json.dumps(told, indent=2, default=str))
     if args.table:
         _write(args.table, table.markdown(comparisons))
     if args.pictures:

@@ -56,7 +56,9 @@ _PEAK_AIMS = (
 
 
 def add(comparison: Comparison) -> None:
-    """Those that are set here, to a comparison of the CPU."""
+    """Those that are set here, to a comparison of the CPU; one on a GPU has its own."""
+    if comparison.aims:
+        return
     names = [timing.name for timing in comparison.timings[1:]]
     comparison.aims |= _of(comparison.work, names, _AIMS)
     comparison.peak_aims |= _of(comparison.work, list(comparison.peaks)[1:], _PEAK_AIMS)

@@ -266,23 +266,23 @@ def _steps(gpu: Gpu, sizes: Sizes) -> Iterator[Callable[[], list[Comparison]]]:
 
 
 def table(gpu: Gpu, sizes: Sizes) -> Iterator[Comparison]:
-    """Its rows as they are made. One whose results differ is told and left out, and the others
-    come all the same.
+    """Its rows as they are made. One whose results differ, or that fails, is told and left out,
+    and the others come all the same.
 
     Raises:
         SystemExit: at the end, if there was one.
     """
-    differing = 0
+    left_out = 0
     # What says float32 has products of float32 on both sides.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for step in _steps(gpu, sizes):
             try:
                 yield from step()
-            except AssertionError as error:
-                differing += 1
-                print(f"{error}", flush=True)
-    if differing:
-        raise SystemExit(f"benchmarks cuda: {differing} rows whose results differ")
+            except (AssertionError, RuntimeError) as error:
+                left_out += 1
+                print(f"{type(error).__name__}: {error}", flush=True)
+    if left_out:
+        raise SystemExit(f"benchmarks cuda: {left_out} rows left out, whose results differ or fail")
 
 
 def run() -> Iterator[Comparison]:

@@ -63,7 +63,8 @@ class Gpu:
     bandwidth: Callable[[], float] = bandwidth
     matrix_rate: Callable[[str], float] = matrix_rate
     peak_memory: Callable[[Run], int] = peak_memory
-    seconds: float = 1.5  # of a comparison
+    seconds: float = 1.5  # of a comparison, or up to ten times that for:
+    samples: int = 20
 
     def compare(
         self,
@@ -78,7 +79,13 @@ class Gpu:
         """:func:`harness.compare` with the floor of what the parts of the work need there, and
         what the ratios ought to be."""
         comparison = compare(
-            work, ours, rivals, seconds=self.seconds, seconds_of=self.seconds_of, **keywords
+            work,
+            ours,
+            rivals,
+            seconds=self.seconds,
+            samples=self.samples,
+            seconds_of=self.seconds_of,
+            **keywords,
         )
         needs = [replace(need, memory="HBM") for need in needs]
         rates = {need.dtype: self.matrix_rate(need.dtype) for need in needs}

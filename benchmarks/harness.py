@@ -15,19 +15,23 @@ from seq2seq_ext import ops
 Run = Callable[[], Any]
 
 _SHORT = 0.5  # seconds; far longer than threads spin
+_FEWEST = 5  # samples, however long they take
+_PATIENCE = 10  # times the seconds told, for as many samples as are wanted
 
 
 @dataclass
 class Timing:
-    """Seconds of one contender: median and quartiles."""
+    """Seconds of one contender: median and quartiles of its samples."""
 
     name: str
     median: float
     lower: float
     upper: float
+    samples: int
 
     def __str__(self) -> str:
-        return f"{self.median * 1e3:.3f} ms [{self.lower * 1e3:.3f}, {self.upper * 1e3:.3f}]"
+        quartiles = f"[{self.lower * 1e3:.3f}, {self.upper * 1e3:.3f}]"
+        return f"{self.median * 1e3:.3f} ms {quartiles} of {self.samples}"
 
 
 @dataclass
@@ -117,6 +121,7 @@ def compare(
     rivals: dict[str, Run],
     *,
     seconds: float = 3.0,
+    samples: int = _FEWEST,
     atol: float = 1e-4,
     equal: bool = True,
     seconds_of: Callable[[Run], float] = seconds_of,
@@ -127,7 +132,7 @@ def compare(
     Args:
         work: what is measured, for the report.
         ours, rivals: each returns its result; what only one of them returns is not compared.
-        seconds: how long to measure, about.
+        seconds, samples: how long to measure, and how often, about; see :func:`measure`.
         atol: how far results may lie apart.
         equal: False where a rival's result can't be compared (training steps, say, whose
             gradients the caller has compared).
@@ -140,7 +145,7 @@ def compare(
     if equal:
         _check_equal(work, results, atol)
     probes = [Probe(*needs)] if needs else []
-    timings = measure(contenders, seconds, seconds_of, probes)
+    timings = measure(contenders, seconds, seconds_of, probes, samples)
     return Comparison(work, timings, *(probe.floor() for probe in probes))
 
 
@@ -187,24 +192,31 @@ def measure(
     seconds: float,
     seconds_of: Callable[[Run], float] = seconds_of,
     probes: Sequence[Probe] = (),
+    samples: int = _FEWEST,
 ) -> list[Timing]:
     """Times all in turn for about ``seconds``, at least five times; probes have their turn too.
+    For ``samples`` of each it goes on up to ten times as long.
 
     A short run is made twice and timed the second time: the first finds another's data in the
     caches, and another's threads, which spin for a while, on the cores.
     """
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
-    end, rounds = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or rounds < 5:
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    start, rounds = time.perf_counter(), 0
+
+    def is_enough() -> bool:
+        wanted = seconds * (_PATIENCE if rounds < samples else 1)
+        return rounds >= _FEWEST and time.perf_counter() - start >= wanted
+
+    while not is_enough():
         rounds += 1
         for probe in probes:
             probe.sample()
         for name, run in contenders.items():
             first = seconds_of(run)
-            samples[name].append(seconds_of(run) if first < _SHORT else first)
-    return [_timing(name, values) for name, values in samples.items()]
+            found[name].append(seconds_of(run) if first < _SHORT else first)
+    return [_timing(name, values) for name, values in found.items()]
 
 
 def _timing(name: str, values: Sequence[float]) -> Timing:
     lower, median, upper = statistics.quantiles(values, n=4)
-    return Timing(name, median, lower, upper)
+    return Timing(name, median, lower, upper, len(values))

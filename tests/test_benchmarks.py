@@ -2,19 +2,21 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import __main__, aims, floors, rivals, table
+from benchmarks import __main__, aims, floors, harness, rivals, table
 from benchmarks.floors import Floor
 from benchmarks.harness import Comparison, Timing, compare
 
 
-def run() -> list[Comparison]:
+def run() -> Iterator[Comparison]:
     assert rivals.load("abacus") is None
-    return [compare("Nothing", lambda: None, {"the same": lambda: None}, seconds=0)]
+    yield compare("Nothing", lambda: None, {"the same": lambda: None}, seconds=0)
+    raise SystemExit("one is left out")
 
 
 def test_json_tells_machine_versions_and_who_was_absent(
@@ -25,7 +27,8 @@ def test_json_tells_machine_versions_and_who_was_absent(
     monkeypatch.setitem(sys.modules, "benchmarks.topk", SimpleNamespace(run=run))
     monkeypatch.setattr(rivals, "absent", {})
     monkeypatch.setattr(sys, "argv", ["", "topk", "--json", str(tmp_path / "kept.json")])
-    __main__.main()
+    with pytest.raises(SystemExit, match="one is left out"):
+        __main__.main()
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert kept["machine"] == rates
     assert kept["system"]["cpu"] and kept["system"]["python"]
@@ -37,8 +40,24 @@ def test_json_tells_machine_versions_and_who_was_absent(
     assert all(t["lower"] <= t["median"] <= t["upper"] for t in row["timings"])
 
 
+# A short run is made twice.
+@pytest.mark.parametrize(("seconds", "samples"), [(1 / 64, 48), (0.25, 20), (1.0, 15), (60.0, 5)])
+def test_how_often_a_run_is_timed(
+    seconds: float, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For long enough, or 20 times where that takes no more than ten times as long."""
+    clock = [0.0]
+    monkeypatch.setattr(harness, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def work() -> None:
+        clock[0] += seconds
+
+    (timing,) = harness.measure({"ours": work}, 1.5, harness.seconds_of, samples=20)
+    assert timing == Timing("ours", seconds, seconds, seconds, samples)
+
+
 def timings(**medians: float) -> list[Timing]:
-    return [Timing(name, m, m, m) for name, m in medians.items()]
+    return [Timing(name, m, m, m, 5) for name, m in medians.items()]
 
 
 def test_each_aim_and_each_type_has_its_best_rival_in_the_table() -> None:

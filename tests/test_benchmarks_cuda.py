@@ -7,7 +7,7 @@ import pytest
 import torch
 from emulated_cuda import emulated_cuda
 
-from benchmarks import cuda, rivals
+from benchmarks import aims, cuda, rivals
 from benchmarks.cuda_device import Gpu
 from benchmarks.cuda_layers import LayerShape, aim_over, cudnn_is_persistent
 from benchmarks.harness import Comparison, Run, Timing, seconds_of
@@ -64,6 +64,9 @@ def test_every_row_runs_and_its_results_are_compared(rows: list[Comparison]) -> 
         lines = "\n".join(row.lines())
         assert row.floor is not None and row.floor.seconds > 0
         assert row.timings[0].name == "ours"
+        own = dict(row.aims)
+        aims.add(row)
+        assert row.aims == own, "the CPU's"
         assert set(row.aims) <= {timing.name for timing in row.timings[1:]}
         assert lines.count("(aim ") == len(row.aims) + len(row.peak_aims)
         assert row.aims or "Translation" in row.work, "its aims are over systems not here"
@@ -72,26 +75,29 @@ def test_every_row_runs_and_its_results_are_compared(rows: list[Comparison]) -> 
 
 
 def test_what_is_aimed_at() -> None:
-    def aims(name: str, shape: LayerShape, ragged: bool = False) -> list[float | None]:
+    def aims_of(name: str, shape: LayerShape, ragged: bool = False) -> list[float | None]:
         return [aim_over(name, shape, t, ragged) for t in (torch.bfloat16, torch.float16)]
 
     inside, outside = LayerShape(64, 512), LayerShape(64, 512, 2, True)
-    assert aims("LSTM", inside) == [1.3, 0.8]  # bfloat16 is never inside
-    assert aims("LSTM", outside) == [1.3, None]
-    assert aims("LSTM", inside, ragged=True) == [2.0, 2.0]
-    assert aims("GRU", inside) == aims("GRU", outside, ragged=True) == [1.5, 1.5]
+    assert aims_of("LSTM", inside) == [1.3, 0.8]  # bfloat16 is never inside
+    assert aims_of("LSTM", outside) == [1.3, None]
+    assert aims_of("LSTM", inside, ragged=True) == [2.0, 2.0]
+    assert aims_of("GRU", inside) == aims_of("GRU", outside, ragged=True) == [1.5, 1.5]
 
 
-def test_a_row_that_differs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    fine = Comparison("fine", [Timing("ours", 1.0, 1.0, 1.0)])
+def test_a_row_that_differs_or_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = Comparison("fine", [Timing("ours", 1.0, 1.0, 1.0, 5)])
 
     def differs() -> list[Comparison]:
         raise AssertionError("differs")
 
-    monkeypatch.setattr(cuda, "_steps", lambda gpu, sizes: [differs, lambda: [fine]])
+    def fails() -> list[Comparison]:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(cuda, "_steps", lambda gpu, sizes: [differs, fails, lambda: [fine]])
     rows = cuda.table(TOY, SIZES)
     assert next(rows) is fine
-    with pytest.raises(SystemExit, match="1 rows whose results differ"):
+    with pytest.raises(SystemExit, match="2 rows left out"):
         next(rows)
 
 
