@@ -28,6 +28,14 @@ ON_GPU = ("cuda",)
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES + ON_GPU))
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="+",
+        choices=range(1, 8),
+        metavar="N",
+        help="of the table that cuda makes, if not all",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--table", type=Path, metavar="FILE", help="the figures in Markdown")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="bars and curves as PNG")
@@ -44,7 +52,8 @@ def main() -> None:
     comparisons: list[Comparison] = []
     try:
         for name in args.names or NAMES:
-            for comparison in importlib.import_module(f"benchmarks.{name}").run():
+            run = importlib.import_module(f"benchmarks.{name}").run
+            for comparison in run(args.rows) if name == "cuda" and args.rows else run():
                 aims.add(comparison)
                 print("\n".join(comparison.lines()), flush=True)
                 comparisons.append(comparison)

@@ -1,6 +1,6 @@
 """The CUDA kernels against cuDNN, eager and compiled PyTorch, with floors and aims; needs a GPU."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from benchmarks.needs import Decoding
 from seq2seq_ext import ops, reference
 
 TYPES = ("float32", "bfloat16")
+ROWS = range(1, 8)
 
 
 @dataclass(frozen=True)
@@ -249,25 +250,25 @@ def _whole_decode(gpu: Gpu, sizes: Sizes, batch: int, type_name: str) -> Compari
     )
 
 
-def _steps(gpu: Gpu, sizes: Sizes) -> Iterator[Callable[[], list[Comparison]]]:
-    """What makes each row."""
+def _steps(gpu: Gpu, sizes: Sizes) -> Iterator[tuple[int, Callable[[], list[Comparison]]]]:
+    """What makes each row, by its number."""
     yield from cuda_layers.rows(gpu, sizes.layers)
     for rows in sizes.step_rows:
         for name in TYPES:
-            yield lambda r=rows, n=name: [_decode_step(gpu, sizes.step, r, n)]  # type: ignore[misc]
+            yield 4, lambda r=rows, n=name: [_decode_step(gpu, sizes.step, r, n)]  # type: ignore[misc]
     for sentences in (32, 1):
-        yield lambda s=sentences: [_attention_step(gpu, sizes, s, 5)]  # type: ignore[misc]
-    yield lambda: [_attention_training(gpu, sizes)]
+        yield 5, lambda s=sentences: [_attention_step(gpu, sizes, s, 5)]  # type: ignore[misc]
+    yield 5, lambda: [_attention_training(gpu, sizes)]
     for name in TYPES:
-        yield lambda n=name: _topk(gpu, sizes, n)  # type: ignore[misc]
+        yield 6, lambda n=name: _topk(gpu, sizes, n)  # type: ignore[misc]
     for batch in sizes.batches:
         for name in TYPES:
-            yield lambda b=batch, n=name: [_whole_decode(gpu, sizes, b, n)]  # type: ignore[misc]
+            yield 7, lambda b=batch, n=name: [_whole_decode(gpu, sizes, b, n)]  # type: ignore[misc]
 
 
-def table(gpu: Gpu, sizes: Sizes) -> Iterator[Comparison]:
-    """Its rows as they are made. One whose results differ, or that fails, is told and left out,
-    and the others come all the same.
+def table(gpu: Gpu, sizes: Sizes, wanted: Collection[int] = ROWS) -> Iterator[Comparison]:
+    """The rows of those numbers as they are made. One whose results differ, or that fails, is told
+    and left out, and the others come all the same.
 
     Raises:
         SystemExit: at the end, if there was one.
@@ -275,7 +276,9 @@ def table(gpu: Gpu, sizes: Sizes) -> Iterator[Comparison]:
     left_out = 0
     # What says float32 has products of float32 on both sides.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        for step in _steps(gpu, sizes):
+        for number, step in _steps(gpu, sizes):
+            if number not in wanted:
+                continue
             try:
                 yield from step()
             except (AssertionError, RuntimeError) as error:
@@ -285,10 +288,10 @@ def table(gpu: Gpu, sizes: Sizes) -> Iterator[Comparison]:
         raise SystemExit(f"benchmarks cuda: {left_out} rows left out, whose results differ or fail")
 
 
-def run() -> Iterator[Comparison]:
+def run(wanted: Collection[int] = ROWS) -> Iterator[Comparison]:
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks cuda: expected a GPU, got none")
     if seq2seq_ext.info()["cuda"] == "not built":
         raise SystemExit("benchmarks cuda: expected a build with CUDA kernels, got one without")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    yield from table(Gpu(), Sizes())
+    yield from table(Gpu(), Sizes(), wanted)

@@ -60,6 +60,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Comparison]]:
 
 def test_every_row_runs_and_its_results_are_compared(rows: list[Comparison]) -> None:
     assert len(rows) == ROWS
+    assert {number for number, _ in cuda._steps(TOY, SIZES)} == set(cuda.ROWS)
     for row in rows:
         lines = "\n".join(row.lines())
         assert row.floor is not None and row.floor.seconds > 0
@@ -94,11 +95,15 @@ def test_a_row_that_differs_or_fails_is_left_out(monkeypatch: pytest.MonkeyPatch
     def fails() -> list[Comparison]:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(cuda, "_steps", lambda gpu, sizes: [differs, fails, lambda: [fine]])
+    monkeypatch.setattr(
+        cuda, "_steps", lambda gpu, sizes: [(1, differs), (7, fails), (7, lambda: [fine])]
+    )
     rows = cuda.table(TOY, SIZES)
     assert next(rows) is fine
     with pytest.raises(SystemExit, match="2 rows left out"):
         next(rows)
+    with pytest.raises(SystemExit, match="1 rows left out"):
+        list(cuda.table(TOY, SIZES, wanted=[7]))
 
 
 OUTSIDE = [{"batch": 12}, {"batch": 136}, {"hidden": 500}, {"hidden": 1152}, {"layers": 2}]
