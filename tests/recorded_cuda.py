@@ -35,7 +35,7 @@ NAMES = (
 SEARCHES: dict[str, dict[str, Any]] = {
     "rules": {"no_repeat_ngram_size": 2, "coverage_penalty": "gnmt", "beta": 0.4},
     "samples": {"sampling": "gumbel", "top_k": 5, "seed": 3},
-    "nucleus": {"top_p": 0.8},
+    "nucleus": {"sampling": "gumbel", "top_p": 0.8, "top_k": 9, "seed": 3},
 }
 # Rows on 16 bytes, more of them than a tile has: one block, or all, may hold their weights.
 HELD = Case(3, 35, 16, 40, D=2)

@@ -56,6 +56,17 @@ def test_topk() -> None:
     torch.testing.assert_close([f[-1:] for f in found], list(expected))
 
 
+def test_nucleus() -> None:
+    logits = empty(2**13 + 1, 2**18, dtype=torch.float32)
+    logits[-1] = torch.randn(2**18)
+    told = None, None, 1.0, 1.0, 0, 0.6
+    with emulated_cuda(last_blocks=1):
+        floors = torch.ops.seq2seq_ext.beam_search_nucleus(logits, *told)
+    with emulated_cuda():
+        expected = torch.ops.seq2seq_ext.beam_search_nucleus(logits[-1:], *told)
+    assert torch.equal(floors[-1:], expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention(kind: str) -> None:
     batch, queries, source, size = 2**15 + 1, 9, 2**13, 4

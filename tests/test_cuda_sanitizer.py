@@ -13,6 +13,7 @@ import seq2seq_cases
 import test_linear_cross_entropy as loss_cases
 import torch
 from cuda_device import tf32
+from recorded_cuda import SEARCHES
 from recurrent_cases import GRU, LSTM, RNN_TANH, Case, Kind, make_inputs, run_with_gradients
 from torch import Tensor
 
@@ -87,12 +88,11 @@ def test_topk(dtype: torch.dtype) -> None:
 
 
 RULES = {"no_repeat_ngram_size": 2, "banned": (7, (4, 8)), "repetition_penalty": 1.4}
-NUCLEUS = {"sampling": "gumbel", "top_p": 0.8, "top_k": 9, "seed": 3}
 GROUPS = {"beam_size": 4, "beam_groups": 2, "diversity_penalty": 0.5}
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("rules", [{}, RULES, GROUPS, NUCLEUS], ids=str)
+@pytest.mark.parametrize("rules", [{}, RULES, GROUPS, *SEARCHES.values()], ids=str)
 def test_generation(rules: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a graph: none can be captured where every tensor has memory of its own."""
     monkeypatch.setattr(device_generation, "recorded", lambda step: step)
