@@ -40,6 +40,7 @@ def test_equals_reference(isa, name, dtype):
             assert a.score == pytest.approx(b.score, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.not_emulated("beams of 300 take a minute each there")
 @pytest.mark.parametrize("top_p", [1e-6, 0.301, 0.501, 0.901, 0.991, 0.9999, 1 - 1e-9])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
 def test_top_p_keeps_the_fewest(top_p, spread):
@@ -98,9 +99,18 @@ def sequence_probs(model, sentence, options):
     return found
 
 
+MANY_NUCLEI = pytest.mark.not_emulated("60,000 nuclei take minutes there")
+
+
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"temperature": 1.8}, {"top_k": 2}, {"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}],
+    [
+        {},
+        {"temperature": 1.8},
+        {"top_k": 2},
+        pytest.param({"top_p": 0.7}, marks=MANY_NUCLEI),
+        pytest.param({"top_k": 3, "top_p": 0.8}, marks=MANY_NUCLEI),
+    ],
     ids=["plain", "temperature", "top_k", "top_p", "both"],
 )
 def test_ancestral_samples_follow_exact_probabilities(fields):

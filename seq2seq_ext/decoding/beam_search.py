@@ -46,8 +46,8 @@ def beam_search(
     (sum desc, parent asc, logit desc, token asc). A row with a NaN or +inf, or with nothing but
     -inf, offers no candidates; if all rows of a sentence die so and none has ended, they end as
     they are. ``csrc/kernels/beam_search.h`` states the semantics in full. Where ``device`` is a
-    GPU, sentences of plain options are searched there; if all are, nothing waits for it, and
-    ``step`` may be called a few times more than it need be.
+    GPU, sentences whose options its kernels know are searched there; if all are, nothing waits for
+    it, and ``step`` may be called a few times more than it need be.
 
     Args:
         step: ``step(tokens [N] int64, state) -> (logits [N, V], state)``; logits of any floating
