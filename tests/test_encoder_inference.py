@@ -104,6 +104,11 @@ def test_an_empty_source() -> None:
         ({"layers": []}, ValueError, "layers, hidden_size: expected at least 1, got 0, 24"),
         ({"layers": [torch.zeros(2, 5)]}, ValueError, "layers: expected .* bytes packed"),
         ({"hidden_size": 23}, ValueError, "layers: expected .* bytes packed"),
+        (
+            {"embedding": torch.ones(20, 9).double()},
+            TypeError,
+            "embedding: expected float32 on cpu",
+        ),
         ({"bridge": ()}, ValueError, "bridge: expected weight, bias or None, packed; got 0"),
         ({"keys": (None, None, None)}, ValueError, "keys: expected weight, bias or None, packed"),
     ],
@@ -118,7 +123,9 @@ def test_wrong_weights(change: dict[str, Any], error: type[Exception], message: 
     ("src", "lengths", "error", "message"),
     [
         (torch.full((4, 7), 20), LENGTHS, IndexError, "out of range"),
-        (torch.ones(4, dtype=torch.int64), LENGTHS, ValueError, "src: expected 3 dimensions"),
+        (torch.ones(4, dtype=torch.int64), LENGTHS, ValueError, "src: expected 2 dimensions"),
+        (torch.ones(4, 7, dtype=torch.int32), LENGTHS, TypeError, "src: expected int64 on cpu"),
+        (torch.full((4, 7), -1), LENGTHS, IndexError, "out of range: expected 0 to 19, got -1"),
         (torch.ones(4, 7, dtype=torch.int64), LENGTHS[:3], ValueError, "lengths: expected shape"),
         (torch.ones(4, 7, dtype=torch.int64), LENGTHS + 1, ValueError, "lengths: expected values"),
     ],
