@@ -1,14 +1,17 @@
-"""Runs the named benchmarks (all of the CPU without a name); ``--json FILE`` keeps the figures."""
+"""Runs the named benchmarks (all of the CPU without a name); ``--json FILE`` keeps the figures.
+
+Each has a process of its own: memory that one leaves in pieces would slow the next.
+"""
 
 import argparse
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import seq2seq_ext
-from benchmarks import aims, floors, pictures, rivals, table
+from benchmarks import floors, pictures, processes, rivals, table
 from benchmarks.harness import Comparison
+from benchmarks.processes import measure
 from seq2seq_ext.files import atomic_write
 
 NAMES = (
@@ -52,11 +55,10 @@ def main() -> None:
     comparisons: list[Comparison] = []
     try:
         for name in args.names or NAMES:
-            run = importlib.import_module(f"benchmarks.{name}").run
-            for comparison in run(args.rows) if name == "cuda" and args.rows else run():
-                aims.add(comparison)
-                print("\n".join(comparison.lines()), flush=True)
+            rows = args.rows if name == "cuda" else None
+            for comparison, absent in processes.alone(measure, name, rows):
                 comparisons.append(comparison)
+                rivals.absent |= absent
     finally:  # what was measured before an error too
         _keep(comparisons, {"system": system, "info": info, "machine": machine}, args)
 

@@ -1,6 +1,7 @@
 """What a run of the benchmarks keeps."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import __main__, aims, floors, harness, rivals, table
+from benchmarks import __main__, aims, floors, harness, processes, rivals, table
 from benchmarks.floors import Floor
 from benchmarks.harness import Comparison, Timing, compare
 
@@ -26,6 +27,7 @@ def test_json_tells_machine_versions_and_who_was_absent(
     monkeypatch.setattr(floors, "machine", lambda: rates)
     monkeypatch.setitem(sys.modules, "benchmarks.topk", SimpleNamespace(run=run))
     monkeypatch.setattr(rivals, "absent", {})
+    monkeypatch.setattr(processes, "alone", lambda work, *arguments: work(*arguments))
     monkeypatch.setattr(sys, "argv", ["", "topk", "--json", str(tmp_path / "kept.json")])
     with pytest.raises(SystemExit, match="one is left out"):
         __main__.main()
@@ -38,6 +40,21 @@ def test_json_tells_machine_versions_and_who_was_absent(
     (row,) = kept["rows"]
     assert [timing["name"] for timing in row["timings"]] == ["ours", "the same"]
     assert all(t["lower"] <= t["median"] <= t["upper"] for t in row["timings"])
+
+
+def two_then_an_end(first: int) -> Iterator[tuple[int, int]]:
+    yield first, os.getpid()
+    yield first + 1, os.getpid()
+    raise SystemExit(3)
+
+
+def test_a_benchmark_has_a_process_of_its_own() -> None:
+    found = processes.alone(two_then_an_end, 7)
+    (one, process), (two, same) = next(found), next(found)
+    assert (one, two) == (7, 8)
+    assert process == same != os.getpid()
+    with pytest.raises(SystemExit, match="7: its process ended with 3"):
+        next(found)
 
 
 # A short run is made twice.

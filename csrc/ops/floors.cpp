@@ -1,9 +1,10 @@
 #include "floors.h"
 
 #include <ATen/native/CPUBlas.h>
+#include <c10/core/CPUAllocator.h>
 
 #include <atomic>
-#include <vector>
+#include <cstring>
 
 #include "check.h"
 #include "kernels/isa.h"
@@ -14,17 +15,25 @@ namespace seq2seq_ext {
 
 namespace {
 
+at::DataPtr zeros(int64_t bytes) {
+  at::DataPtr data = c10::GetCPUAllocator()->allocate(bytes);
+  std::memset(data.get(), 0, bytes);
+  return data;
+}
+
 template <typename A, typename B, typename C>
 int64_t brgemm(int64_t steps) {
   constexpr int64_t kRows = 64, kColumns = 64, kDepth = 1024;
   constexpr bool kInterleaved = sizeof(A) < 4;  // values that meet in one instruction lie together
   parallel(max_threads(), 1, [&](int64_t) {
-    const std::vector<A> a(kRows * kDepth);
-    const std::vector<B> b(kDepth * kColumns);
-    std::vector<C> c(kRows * kColumns);
+    // The allocator's memory begins with a line, which the tile unit's loads want.
+    const at::DataPtr a = zeros(kRows * kDepth * sizeof(A)),
+                      b = zeros(kDepth * kColumns * sizeof(B)),
+                      c = zeros(kRows * kColumns * sizeof(C));
     for (int64_t i = 0; i < steps; ++i)
       at::native::cpublas::brgemm(kRows, kColumns, kDepth, kDepth, kColumns, kColumns, false,
-                                  a.data(), b.data(), c.data(), kInterleaved);
+                                  static_cast<const A*>(a.get()), static_cast<const B*>(b.get()),
+                                  static_cast<C*>(c.get()), kInterleaved);
     at::native::cpublas::brgemm_release(kInterleaved);
   });
   return 2 * kRows * kColumns * kDepth * steps * max_threads();

@@ -163,29 +163,35 @@ class Row {
     if (!keep_share(wanted, lse, floor)) keep_share(wanted, lse, -kInfinity);
   }
 
-  // Of the tokens from the floor on the fewest that make up a share, which are found without
-  // sorting all: the best first, from a heap. False if they don't reach it; then nothing changes.
+  // Of the tokens from the floor on the fewest that make up a share. The last of them is found
+  // without sorting all: the better half is either enough, or taken as a whole. False if all of
+  // them don't reach it; then nothing changes.
   bool keep_share(uint64_t wanted, double lse, double floor) {
-    const auto is_worse = [](const Token<T>& a, const Token<T>& b) {
-      return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
+    const auto is_better = [](const Token<T>& a, const Token<T>& b) {
+      return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+    };
+    const auto share_of_token = [&](const Token<T>& token) {
+      return share_of(log_prob(token.id, lse));
     };
     workspace_.tokens.reserve(vocab_);
-    Token<T>* const tokens = workspace_.tokens.data();
+    Token<T>* last = workspace_.tokens.data();
     int64_t count = 0;
     for (int64_t i = 0; i < vocab_; ++i) {
-      tokens[count] = {logits_[i], i};
+      last[count] = {logits_[i], i};
       count += logits_[i] >= floor;
     }
-    std::make_heap(tokens, tokens + count, is_worse);
-    ids_.clear();
-    uint64_t share = 0;
-    for (Token<T>* end = tokens + count; end != tokens && share < wanted; --end) {
-      std::pop_heap(tokens, end, is_worse);
-      ids_.push_back((end - 1)->id);
-      share += share_of(log_prob(ids_.back(), lse));
+    while (count > 1) {
+      const int64_t half = count / 2;
+      std::nth_element(last, last + half, last + count, is_better);
+      uint64_t share = 0;
+      for (int64_t i = 0; i < half; ++i) share += share_of_token(last[i]);
+      const bool is_enough = share >= wanted;
+      count = is_enough ? half : count - half;
+      if (!is_enough) wanted -= share, last += half;
     }
-    if (share < wanted && floor > -kInfinity) return false;
-    keep_ids();
+    if (share_of_token(*last) < wanted && floor > -kInfinity) return false;
+    for (int64_t i = 0; i < vocab_; ++i)
+      if (is_better(*last, {logits_[i], i})) logits_[i] = kBanned;
     return true;
   }
 
