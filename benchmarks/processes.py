@@ -1,4 +1,4 @@
-"""Benchmarks in processes of their own. Not in ``__main__``, which a new process does not import."""
+"""Benchmarks in new processes; a module of its own, as those don't import ``__main__``."""
 
 import importlib
 import multiprocessing
