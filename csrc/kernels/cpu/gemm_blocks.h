@@ -25,19 +25,23 @@ constexpr int64_t kBlockRows = 16 * kTileRows;
 template <class W>
 constexpr int64_t kBlockBytes = W::kInTileUnit ? 1 << 16 : 1 << 19;
 
-// Panels that a tile takes at a time: the tile unit has to be told its shapes anew for each.
+// Panels that a tile takes at a time, at most: the tile unit has to be told its shapes anew for
+// each tile, and few rows wait for memory, of which several panels bring more at once.
+constexpr int64_t kTilePanels = 4;
 template <class W>
-constexpr int64_t kTilePanels = W::kInTileUnit ? 4 : 1;
+constexpr int64_t tile_panels(int64_t rows) {
+  return W::kInTileUnit ? kTilePanels : panels_at_once(rows);
+}
 
 // From one row of a tile to the next.
 template <class W>
-constexpr int64_t kTileStride = kTilePanels<W> * kPanelWidth<typename W::T>;
+constexpr int64_t kTileStride = kTilePanels * kPanelWidth<typename W::T>;
 
 // Panels of a block in a pass of that depth.
 template <class W>
 constexpr int64_t block_panels(int64_t depth) {
-  const int64_t bytes = kTilePanels<W> * panel_bytes<W>(depth);
-  return kTilePanels<W> * (0 < bytes && bytes < kBlockBytes<W> ? kBlockBytes<W> / bytes : 1);
+  const int64_t bytes = kTilePanels * panel_bytes<W>(depth);
+  return kTilePanels * (0 < bytes && bytes < kBlockBytes<W> ? kBlockBytes<W> / bytes : 1);
 }
 
 // A product's working state: about the size of a block of rows, on the stack.
@@ -94,7 +98,7 @@ class Product {
       if (row > rows.begin && row + height == rows.end)
         tile.ahead = (panels.end - panels.begin) * bytes;
       for (int64_t panel = panels.begin, count; panel < panels.end; panel += count) {
-        count = smaller(kTilePanels<W>, panels.end - panel);
+        count = smaller(tile_panels<W>(height), panels.end - panel);
         tile.panels =
             behind<typename W::Stored>(g_.panels, panel * bytes + W::kPanelHead) + begin_ * kWidth;
         for (int64_t m = 0; m < height; ++m) ask_for<1, kWidth>(g_.c[row + m] + panel * kWidth);

@@ -96,10 +96,12 @@ inline void multiply_tile(const Tile<W>& t) {
   } while (k < steps);
 }
 
+// Few rows: several panels at once keep enough independent chains in flight.
+constexpr int panels_at_once(int64_t rows) { return rows == 1 ? 4 : rows <= kTileRows / 2 ? 2 : 1; }
+
 template <int kRows, class W>
 inline void multiply_rows(Tile<W> t, int64_t panels) {
-  // Few rows: several panels at once keep enough independent chains in flight.
-  constexpr int kPanels = kRows == 1 ? 4 : kRows <= kTileRows / 2 ? 2 : 1;
+  constexpr int kPanels = panels_at_once(kRows);
   const auto step = [&t](int64_t n) {
     t.panels = behind<typename W::Stored>(t.panels, n * t.panel_stride);
     t.c += n * kPanelWidth<typename W::T>;
