@@ -134,8 +134,8 @@ def compare(
         ours, rivals: each returns its result; what only one of them returns is not compared.
         seconds, samples: how long to measure, and how often, about; see :func:`measure`.
         atol: how far results may lie apart.
-        equal: False where a rival's result can't be compared (training steps, say, whose
-            gradients the caller has compared).
+        equal: False where a rival's result can't be compared (smaller weights, say, that choose
+            other tokens).
         seconds_of: runs a contender once and times it.
         needs: what the parts of the work can't do without; their floor is then measured in the
             same rounds.
