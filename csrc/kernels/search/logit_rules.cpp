@@ -180,6 +180,7 @@ class Row {
       last[count] = {logits_[i], i};
       count += logits_[i] >= floor;
     }
+    if (count == 0) return false;  // a floor of NaN
     while (count > 1) {
       const int64_t half = count / 2;
       std::nth_element(last, last + half, last + count, is_better);
